@@ -1,0 +1,56 @@
+"""`Snapshot`: a saturated e-graph frozen into plain Python, what extraction and the report read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRef:
+    """An operand of an e-node: the e-class with this number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A decoded attribute (quantization parameters, gemm kind, unary function, move): constructor name and arguments."""
+
+    name: str
+    args: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ENode:
+    """One e-node. `args` in column order: `ClassRef`, `Data`, tuples of ints, floats, ints or strings.
+
+    `children` are all e-classes that occur in `args`, at any depth, without repeats, in first-seen order.
+    """
+
+    index: int
+    eclass: int
+    op: str
+    args: tuple[Any, ...]
+    children: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """E-classes are numbered 0..n-1, in an order that depends only on the program and the rules.
+
+    nodes    all e-nodes; `nodes[i].index == i`. A stable order: extraction breaks ties by smaller index.
+    classes  for each e-class the indices of its e-nodes, ascending.
+    roots    e-classes that must be computed (outputs and effects).
+    shape    e-class -> dims; symbolic dims are negative ids (see `encode`). Absent for non-tensors.
+    dtype    e-class -> name of the torch dtype. Absent for non-tensors.
+    sources  e-class -> ascending indices of the program values that are equal to it.
+    """
+
+    nodes: tuple[ENode, ...]
+    classes: tuple[tuple[int, ...], ...]
+    roots: tuple[int, ...]
+    shape: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
+    dtype: Mapping[int, str] = field(default_factory=dict[int, str])
+    sources: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
