@@ -1,0 +1,127 @@
+"""What qegraph uses of torch that changes between versions; private torch names are imported here and nowhere else."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the module warns that it moves to torchao, which registers the same operators
+    import torch.ao.quantization.fx._decomposed  # pyright: ignore[reportUnusedImport]  # registers quantized_decomposed
+
+__all__ = [
+    "FakeTensor",
+    "FakeTensorMode",
+    "HigherOrderOperator",
+    "OpOverload",
+    "OpOverloadPacket",
+    "Parameter",
+    "ShapeEnv",
+    "Signature",
+    "is_guards_module",
+    "resolve_overload",
+    "signature",
+    "split_arguments",
+    "storage_key",
+    "unset_fake_temporarily",
+]
+
+_MEMORY_FORMATS = (torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d)
+_LIST_TYPES = ("List[", "Optional[List[")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One schema argument. `list_size` is n of `int[n]`, where a bare int means n times that int."""
+
+    name: str
+    type: str
+    required: bool
+    default: Any
+    keyword_only: bool
+    is_list: bool
+    list_size: int | None
+    is_written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """An operator's schema, read once.
+
+    aliases     a result may share memory with an argument, by annotation or by tag.
+    is_random   the result depends on a random generator, unless the arguments switch that off.
+    """
+
+    parameters: tuple[Parameter, ...]
+    written: tuple[int, ...]
+    returns: int
+    aliases: bool
+    is_random: bool
+
+
+@functools.cache
+def signature(op: OpOverload) -> Signature:
+    """The schema of `op`."""
+    schema = op._schema
+    parameters = tuple(_parameter(argument) for argument in schema.arguments)
+    return Signature(
+        parameters=parameters,
+        written=tuple(i for i, parameter in enumerate(parameters) if parameter.is_written),
+        returns=len(schema.returns),
+        aliases=torch.Tag.maybe_aliasing_or_mutating in op.tags or any(r.alias_info for r in schema.returns),
+        is_random=torch.Tag.nondeterministic_seeded in op.tags,
+    )
+
+
+def _parameter(argument: Any) -> Parameter:
+    kind, default = str(argument.real_type), argument.default_value
+    if kind == "MemoryFormat" and isinstance(default, int):
+        default = _MEMORY_FORMATS[default]
+    return Parameter(
+        name=argument.name,
+        type=kind,
+        required=not argument.has_default_value(),
+        default=default,
+        keyword_only=argument.kwarg_only,
+        is_list=kind.startswith(_LIST_TYPES),
+        list_size=argument.N,
+        is_written=argument.alias_info is not None and argument.alias_info.is_write,
+    )
+
+
+def resolve_overload(packet: OpOverloadPacket, args: Sequence[Any], kwargs: Mapping[str, Any]) -> OpOverload | None:
+    """The overload `packet(*args, **kwargs)` would run, or None when torch finds none."""
+    resolve = cast(Callable[..., str], torch._C._jit_resolve_packet)
+    try:
+        return getattr(packet, resolve(packet._qualified_op_name, *args, **kwargs))
+    except (RuntimeError, AttributeError):
+        return None
+
+
+def split_arguments(op: OpOverload, args: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Schema-ordered `args` as the positional and keyword arguments of a call: `op(*positional, **keyword)`."""
+    parameters = signature(op).parameters
+    positional = tuple(arg for arg, parameter in zip(args, parameters, strict=True) if not parameter.keyword_only)
+    keyword = {p.name: arg for arg, p in zip(args, parameters, strict=True) if p.keyword_only}
+    return positional, keyword
+
+
+def storage_key(tensor: torch.Tensor) -> int | None:
+    """What tensors that share memory have in common while they live; None for tensors without a storage."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except NotImplementedError:
+        return None
+
+
+def is_guards_module(module: torch.nn.Module) -> bool:
+    """True for the module `torch.export` adds to check input shapes: it returns nothing and need not be run to trace."""
+    return type(module).__name__ == "GuardsFn"

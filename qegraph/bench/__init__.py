@@ -1,0 +1,14 @@
+"""`qegraph bench`: a quantized model through every route there is, in one process, compared fairly."""
+
+from .counts import Counts as Counts
+from .counts import count as count
+from .machine import describe as describe
+from .run import Result as Result
+from .run import Settings as Settings
+from .run import bench as bench
+from .run import measure as measure
+from .table import show as show
+from .table import tables as tables
+from .table import to_json as to_json
+from .variants import BUILDERS as BUILDERS
+from .variants import Subject as Subject

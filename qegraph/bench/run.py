@@ -1,0 +1,157 @@
+"""Run the benchmark: build each variant, compare its numbers, time all of them in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from qegraph import zoo
+
+from .accuracy import Error, complaint, error, outputs
+from .counts import Counts
+from .timing import Timing, interleave, speedup, threads
+from .variants import BASELINE, BUILDERS, ORACLE, OURS, Built, Subject
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`samples` is the number of random inputs the outputs are compared on; `options` override the model's size."""
+
+    size: zoo.Size = "full"
+    rounds: int = 11
+    threads: int = 1
+    seed: int = 0
+    samples: int = 8
+    variants: tuple[str, ...] = tuple(BUILDERS)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def wanted(self) -> tuple[str, ...]:
+        """The variants asked for, with the baseline and the oracle, in the order they are listed in."""
+        return tuple(name for name in BUILDERS if name in (*self.variants, BASELINE, ORACLE))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One variant of one model: either `crash`, or everything else. `speedup` is over fp32 eager."""
+
+    crash: str | None = None
+    speedup: float | None = None
+    timing: Timing | None = None
+    error: Error | None = None
+    counts: Counts | None = None
+    build_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model. `nodes` is all nodes of the q/dq graph; `failures` is what must make the benchmark fail."""
+
+    model: str
+    nodes: int
+    outcomes: Mapping[str, Outcome]
+    failures: tuple[str, ...]
+
+    def ratio(self, slow: str, fast: str) -> float | None:
+        """How many times faster `fast` is than `slow`, or None if one of them has no timing."""
+        one, other = self._timing(slow), self._timing(fast)
+        return speedup(one, other) if one and other else None
+
+    def milliseconds_per_node(self) -> float | None:
+        """What `optimize` took, for each node of the q/dq graph."""
+        ours = self.outcomes.get("qegraph")
+        return None if ours is None or ours.build_seconds is None else ours.build_seconds * 1e3 / self.nodes
+
+    def _timing(self, name: str) -> Timing | None:
+        outcome = self.outcomes.get(name)
+        return outcome.timing if outcome else None
+
+
+def bench(names: Sequence[str], settings: Settings, progress: Progress) -> list[Result]:
+    """Benchmark the named zoo models one after another."""
+    results: list[Result] = []
+    for name in names:
+        progress(f"{name}: quantizing")
+        with threads(settings.threads):
+            model, inputs = zoo.load(name, settings.size, settings.seed, **settings.options)
+            subject = Subject(model, zoo.quantize(model, inputs, seed=settings.seed), inputs)
+            results.append(measure(name, subject, settings, progress))
+    return results
+
+
+def measure(name: str, subject: Subject, settings: Settings, progress: Progress) -> Result:
+    """Benchmark one quantized model, at the thread count in force."""
+    with torch.no_grad():
+        built, crashes = _build(name, subject, settings.wanted(), progress)
+        progress(f"{name}: comparing outputs")
+        errors = _compare(built, crashes, zoo.draw(subject.inputs, settings.samples, settings.seed + 1))
+        progress(f"{name}: timing {len(built)} variants, {settings.rounds} rounds")
+        timings = interleave({key: _call(each, subject) for key, each in built.items()}, settings.rounds)
+    outcomes = {key: Outcome(crash=reason) for key, reason in crashes.items()}
+    for key, each in built.items():
+        timing = timings[key]
+        factor = speedup(timings[BASELINE], timing)
+        outcomes[key] = Outcome(None, factor, timing, errors[key], each.counts, each.seconds)
+    ordered = {key: outcomes[key] for key in settings.wanted()}
+    return Result(name, len(subject.quantized.graph.nodes), ordered, _failures(ordered))
+
+
+def _call(built: Built, subject: Subject) -> Callable[[], object]:
+    inputs = subject.fresh()
+    return lambda: built.run(*inputs)
+
+
+def _build(
+    name: str, subject: Subject, wanted: Sequence[str], progress: Progress
+) -> tuple[dict[str, Built], dict[str, str]]:
+    """Build every variant; what crashed is in the second result, with the reason."""
+    built: dict[str, Built] = {}
+    crashes: dict[str, str] = {}
+    for key in wanted:
+        progress(f"{name}: building {key}")
+        try:
+            built[key] = BUILDERS[key](subject)
+        except zoo.MissingExtra:
+            raise
+        except Exception as problem:  # a rival's crash is a finding, whatever its type
+            crashes[key] = _reason(problem)
+    return built, crashes
+
+
+def _compare(built: dict[str, Built], crashes: dict[str, str], samples: Sequence[zoo.Inputs]) -> dict[str, Error]:
+    """Errors against the oracle; a variant that crashes here moves from `built` to `crashes`."""
+    oracle = outputs(built[ORACLE].run, samples)
+    errors: dict[str, Error] = {}
+    for key in list(built):
+        try:
+            errors[key] = error(outputs(built[key].run, samples), oracle)
+        except Exception as problem:  # as above
+            crashes[key] = _reason(problem)
+            del built[key]
+    return errors
+
+
+def _reason(problem: Exception) -> str:
+    lines = str(problem).strip().splitlines() or [""]
+    return f"{type(problem).__name__}: {lines[0]}"[:200]
+
+
+def _failures(outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:
+    """Crashes of ours, and errors of ours that are larger than Inductor's (or, without it, torchao's) allow."""
+    rivals = [(key, each.error) for key in ("inductor", "torchao") if (each := outcomes.get(key)) and each.error]
+    found: list[str] = []
+    for key in OURS:
+        outcome = outcomes.get(key)
+        if outcome is None:
+            continue
+        if outcome.crash:
+            found.append(f"{key} crashed: {outcome.crash}")
+        if outcome.error and rivals:
+            name, reference = rivals[0]
+            problem = complaint(outcome.error, reference, name)
+            found += [f"{key}: {problem}"] if problem else []
+    return tuple(found)

@@ -1,0 +1,78 @@
+"""Timing that survives a shared machine: variants take turns in one process, and medians are compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+Call = Callable[[], object]
+
+MINIMUM_SECONDS = 0.02
+_WARMUP_CALLS = 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds per call of one variant, one sample per round, in round order."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return median(self.samples)
+
+    @property
+    def best(self) -> float:
+        return min(self.samples)
+
+
+def speedup(slow: Timing, fast: Timing) -> float:
+    """How many times faster `fast` is: the median of the ratios within each round.
+
+    Load that slows a whole round cancels out of its ratio, but not out of a ratio of medians.
+    """
+    return median(one / other for one, other in zip(slow.samples, fast.samples, strict=True))
+
+
+def interleave(variants: Mapping[str, Call], rounds: int, minimum: float = MINIMUM_SECONDS) -> dict[str, Timing]:
+    """Time every variant once per round, `rounds` times; a sample repeats its call for at least `minimum` seconds.
+
+    The first variant of a round moves on by one each time, so that none always follows the same neighbour.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, got {rounds}")
+    names = list(variants)
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for call in variants.values():
+        for _ in range(_WARMUP_CALLS):
+            call()
+    for turn in range(rounds):
+        start = turn % len(names) if names else 0
+        for name in names[start:] + names[:start]:
+            samples[name].append(_sample(variants[name], minimum))
+    return {name: Timing(tuple(each)) for name, each in samples.items()}
+
+
+def _sample(call: Call, minimum: float) -> float:
+    calls = 0
+    begin = time.perf_counter()
+    while (elapsed := time.perf_counter() - begin) < minimum or not calls:
+        call()
+        calls += 1
+    return elapsed / calls * 1e3
+
+
+@contextmanager
+def threads(count: int) -> Generator[None]:
+    """Run with `count` intra-op threads, then give the caller's number back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

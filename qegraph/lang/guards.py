@@ -1,0 +1,135 @@
+"""The guards rules are restricted by. Each is a fact of the e-graph and says in words why it is needed.
+
+Facts are set when the program is loaded (`qegraph.encode`) or follow from others (`qegraph.facts`). The reasons carry
+the numbers of the reference's defects they rule out, as listed in `tests/test_defects.py`.
+"""
+
+from __future__ import annotations
+
+from qegraph.lang.rule import Guard
+from qegraph.lang.terms import Dims, Integer, Kind, Number, QParams, Tensor, Text, UnaryFn
+
+
+def is_constant(x: Tensor) -> Guard:
+    """x is a parameter or buffer of the source module."""
+    return Guard("is-constant", "the weight must be a constant: it is packed once, not on every call", (f"(constant {x})",))
+
+
+def has_dtype(x: Tensor, dtype: Text | str) -> Guard:
+    """x's dtype is `dtype`."""
+    text = dtype if isinstance(dtype, Text) else f'"{dtype}"'
+    return Guard("has-dtype", f"{x} must be {text}", (f"(= (dtype {x}) {text})",))
+
+
+def same_dtype(x: Tensor, y: Tensor) -> Guard:
+    return Guard("same-dtype", f"{x} and {y} must have one dtype", (f"(= (dtype {x}) (dtype {y}))",))
+
+
+def same_shape(x: Tensor, y: Tensor) -> Guard:
+    return Guard("same-shape", f"{x} and {y} must have one shape", (f"(= (shape {x}) (shape {y}))",))
+
+
+def shape_is(x: Tensor, s: Dims) -> Guard:
+    """Binds s where it is not bound yet."""
+    return Guard("shape-is", f"{x} must have the shape {s}", (f"(= {s} (shape {x}))",), (s,))
+
+
+def differs(a: Dims, b: Dims) -> Guard:
+    return Guard("differs", f"{a} and {b} must differ", (f"(!= {a} {b})",))
+
+
+def per_tensor_params(q: QParams) -> Guard:
+    """One scale for the whole tensor, so that moving elements keeps their meaning."""
+    return Guard("per-tensor-params", "parameters per channel are tied to an axis; per tensor are needed", (f"(per-tensor {q})",))
+
+
+def positive_scale(q: QParams) -> Guard:
+    """quantize is monotone only for a positive scale."""
+    return Guard("positive-scale", "the scale must be positive and finite", (f"(positive {q})",))
+
+
+def spans_dtype(q: QParams) -> Guard:
+    return Guard("spans-dtype", "the kernel saturates at the dtype's range, not at a narrower quant_min/quant_max (D1)", (f"(spans-dtype {q})",))
+
+
+def narrower_than_dtype(low: Integer, high: Integer, dtype: Text, full_low: Integer, full_high: Integer) -> Guard:
+    """Binds the dtype's own range."""
+    return Guard(
+        "narrower-than-dtype",
+        "the range must be narrower than its dtype",
+        (
+            f"(= {full_low} (dtype-low {dtype}))",
+            f"(= {full_high} (dtype-high {dtype}))",
+            f"(!= (+ (- {low} {full_low}) (- {full_high} {high})) 0)",
+        ),
+        (full_low, full_high),
+    )
+
+
+def kernel_reads_activation(kind: Kind, x: Tensor, qx: QParams) -> tuple[Guard, ...]:
+    """The activation is stored in a form the int8 kernel of this kind reads, on this machine."""
+    return (
+        Guard("activation-params", "the kernel takes one scale and zero point for the activation", (f"(per-tensor {qx})", f"(positive {qx})")),
+        Guard("activation-dtype", "the kernel reads uint8 activations (linear: int8 too) (D11)", (f"(= (dtype {x}) (q-dtype {qx}))", f"(reads (kind-name {kind}) (q-dtype {qx}))")),
+        Guard("activation-exact-on-this-cpu", "without VNNI the kernel adds pairs in 16 bits and saturates for activations above 127", (f"(exact-here {x} {qx})",)),
+    )  # fmt: skip
+
+
+def kernel_reads_weight(kind: Kind, w: Tensor, qw: QParams) -> tuple[Guard, ...]:
+    """The weight is stored in a form the int8 kernels read."""
+    return (
+        is_constant(w),
+        Guard("weight-dtype", "the kernel reads int8 weights", (f'(= (dtype {w}) "int8")', f'(= (q-dtype {qw}) "int8")')),
+        Guard("weight-symmetric", "the kernel ignores weight zero points; they must all be 0 (D7)", (f"(symmetric {qw})",)),
+        Guard("weight-axis", "weight scales must run along the output channels, axis 0 (D8)", (f"(along-outputs {qw})",)),
+        Guard("weight-scales", "weight scales must be constant, float32, positive, one per output channel", (f"(scales-fit {qw} {w})",)),
+        Guard("accumulator-fits", "K * 255 * 128 must stay below 2^31, the int32 accumulator", (f"(accumulates {w})",)),
+    )  # fmt: skip
+
+
+def kernel_adds_bias(w: Tensor, b: Tensor) -> Guard:
+    return Guard("bias-fits", "the bias must be a float32 vector with one entry per output channel", (f"(bias-fits {b} {w})",))
+
+
+def kernel_accepts(kind: Kind, qo: QParams, out: QParams, f: UnaryFn) -> Guard:
+    """The row (kind, operand storage, output storage, post-op) is in the kernel table of `qegraph.kernels`."""
+    return Guard(
+        "kernel-accepts",
+        "no kernel has this post-op with this operand and output (table in qegraph/kernels.py)",
+        (f"(accepts (kind-name {kind}) (storage {qo}) (storage {out}) (fn-name {f}))",),
+    )
+
+
+def keeps_last_dim(m: Tensor, x: Tensor) -> Guard:
+    """The view m of x regroups leading dims only (D9)."""
+    return Guard("keeps-last-dim", "the view must keep the last dim, the one the linear contracts (D9)", (f"(= (last-dim {m}) (last-dim {x}))",))
+
+
+def last_dim_is(x: Tensor, n: Integer) -> Guard:
+    return Guard("last-dim-is", f"the last dim of {x} must be {n}", (f"(= {n} (last-dim {x}))",), (n,))
+
+
+def is_vector(b: Tensor, n: Integer) -> Guard:
+    """b has shape (n,)."""
+    return Guard("is-vector", f"{b} must be a vector with one entry per output channel", (f"(= (shape {b}) (vec-of {n}))",))
+
+
+def rank_is(x: Tensor, rank: int) -> Guard:
+    return Guard("rank-is", f"{x} must have {rank} dims", (f"(= {rank} (rank {x}))",))
+
+
+def stacks(y: Tensor, w: Tensor) -> Guard:
+    """Every matrix of the batch y is the matrix w. Binds w."""
+    return Guard("stacks", f"{y} must be one matrix repeated over the batch", (f"(stacks {y} {w})",), (w,))
+
+
+def absorbs(x: Tensor) -> Guard:
+    """x is the float output of an int8 contraction (possibly rearranged) that can still take a post-op."""
+    return Guard("absorbs", "only an int8 contraction with a float output takes a post-op", (f"(absorbs {x})",))
+
+
+def close(value: Number, constant: float) -> Guard:
+    """A literal of a decomposition, up to float32 rounding of its printed form."""
+    return Guard(
+        "close", f"the factor must be {constant}", (f"(< (abs (- {value} {constant!r})) {abs(constant) * 1e-6!r})",)
+    )

@@ -1,0 +1,119 @@
+"""One definition per rule: pattern, guards, replacement, law and name in one record; everything else derives from it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, get_type_hints
+
+from qegraph.errors import RuleError
+from qegraph.lang.terms import Expr, Tensor, subterms
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A named fact with a reason in words.
+
+    facts   egglog facts, evaluated in the e-graph; `binds` are the variables they introduce.
+    reason  the sentence shown when the guard is the first to fail.
+    """
+
+    name: str
+    reason: str
+    facts: tuple[str, ...]
+    binds: tuple[Expr, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """What a rule's function returns: two equal terms, and when they are equal."""
+
+    lhs: Tensor
+    rhs: Tensor
+    guards: tuple[Guard, ...] = ()
+
+    def when(self, *guards: Guard) -> Rewrite:
+        return replace(self, guards=self.guards + guards)
+
+
+@dataclass(frozen=True)
+class _Left:
+    lhs: Tensor
+
+    def to(self, rhs: Tensor) -> Rewrite:
+        return Rewrite(self.lhs, rhs)
+
+
+def rewrite(lhs: Tensor) -> _Left:
+    """`rewrite(lhs).to(rhs).when(guards)`: wherever lhs stands and the guards hold, rhs is equal to it."""
+    return _Left(lhs)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A named equality.
+
+    name       kebab-case; also the test id, the command-line argument and the provenance tag.
+    law        one line of algebra or plain words: the rule function's docstring.
+    exact      within the numeric contract; a rule that is not is off by default.
+    variables  name -> egglog sort, in signature order.
+    where      "file:line" of its definition.
+    """
+
+    name: str
+    law: str
+    lhs: Tensor
+    rhs: Tensor
+    guards: tuple[Guard, ...]
+    variables: Mapping[str, str]
+    where: str
+    exact: bool = True
+
+
+def rule(function: Callable[..., Rewrite] | None = None, *, exact: bool = True) -> Any:
+    """Make the function a `Rule`: its name is the rule's name, its parameters the pattern variables."""
+    if function is None:
+        return lambda actual: _make(actual, exact)  # pyright: ignore[reportUnknownLambdaType]
+    return _make(function, exact)
+
+
+def _make(function: Callable[..., Rewrite], exact: bool) -> Rule:
+    name = function.__name__.replace("_", "-")
+    code = function.__code__
+    where = f"{code.co_filename}:{code.co_firstlineno}"
+    law = inspect.getdoc(function)
+    if not law:
+        raise RuleError(f"rule {name} at {where} has no docstring; expected its law in one line")
+    hints = get_type_hints(function)
+    variables: dict[str, Expr] = {}
+    for parameter in inspect.signature(function).parameters:
+        sort = hints.get(parameter)
+        if not (isinstance(sort, type) and issubclass(sort, Expr)):
+            raise RuleError(f"rule {name} at {where}: parameter {parameter} needs a sort, e.g. `{parameter}: Tensor`")
+        variables[parameter] = sort(parameter)
+    made = function(**variables)
+    made_rule = Rule(
+        name=name,
+        law=law.splitlines()[0],
+        lhs=made.lhs,
+        rhs=made.rhs,
+        guards=made.guards,
+        variables={key: value.sort for key, value in variables.items()},
+        where=where,
+        exact=exact,
+    )
+    _check_bound(made_rule)
+    return made_rule
+
+
+def _check_bound(made: Rule) -> None:
+    """Every variable of the right side and every parameter occurs on the left or is bound by a guard."""
+    bound = {term.head for term in subterms(made.lhs) if term.is_variable}
+    bound |= {term.head for guard in made.guards for term in guard.binds}
+    missing = sorted(set(made.variables) - bound)
+    if missing:
+        raise RuleError(
+            f"rule {made.name} at {made.where}: {', '.join(missing)} is never bound; "
+            "every parameter must occur on the left side or be bound by a guard"
+        )

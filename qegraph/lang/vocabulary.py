@@ -1,0 +1,247 @@
+"""The vocabulary: every word a rule may use. The whole int8 dialect fits on these pages.
+
+Each function builds a term; its docstring is the word's meaning. What an operator of torch is read into, what a word
+costs and what it is emitted as stands in `qegraph.ops`.
+"""
+
+from __future__ import annotations
+
+from qegraph.lang.terms import (
+    Dims,
+    Integer,
+    Kind,
+    Move,
+    Number,
+    QParams,
+    Tensor,
+    Tensors,
+    Text,
+    UnaryFn,
+    constructor,
+)
+
+# -- leaves ------------------------------------------------------------------------------------------------------------
+
+
+@constructor("Leaf")
+def leaf(index: Integer | int) -> Tensor:
+    """An input or constant of the program, by value index."""
+    raise NotImplementedError
+
+
+@constructor("Scalar")
+def scalar(value: Number | float) -> Tensor:
+    """A Python number as operand of an elementwise operator; it has no dtype and no shape of its own."""
+    raise NotImplementedError
+
+
+@constructor("Nothing")
+def nothing() -> Tensor:
+    """The operand that isn't there: no bias, no residual."""
+    raise NotImplementedError
+
+
+@constructor("Opaque")
+def opaque(uid: Integer | int, operands: Tensors) -> Tensor:
+    """Any operator we don't model; equal uid and operands mean equal values."""
+    raise NotImplementedError
+
+
+# -- quantization parameters -------------------------------------------------------------------------------------------
+
+
+@constructor("PerTensor")
+def per_tensor(
+    scale: Number | float, zero_point: Integer | int, low: Integer | int, high: Integer | int, dtype: Text | str
+) -> QParams:
+    """code = clamp(rne(x / scale) + zero_point, low, high), stored as dtype."""
+    raise NotImplementedError
+
+
+@constructor("PerChannel")
+def per_channel(
+    scales: Tensor, zero_points: Tensor, axis: Integer | int, low: Integer | int, high: Integer | int, dtype: Text | str
+) -> QParams:
+    """`per_tensor` with one scale and zero point for each index along `axis`."""
+    raise NotImplementedError
+
+
+@constructor("Dynamic")
+def dynamic(
+    scale: Tensor, zero_point: Tensor, low: Integer | int, high: Integer | int, dtype: Text | str
+) -> QParams:
+    """`per_tensor` with a scale and a zero point computed at run time (one element each)."""
+    raise NotImplementedError
+
+
+@constructor("Real")
+def real(dtype: Text | str) -> QParams:
+    """Not quantized: plain floats of this dtype."""
+    raise NotImplementedError
+
+
+@constructor("Absent")
+def absent() -> QParams:
+    """The parameters of the operand that isn't there."""
+    raise NotImplementedError
+
+
+@constructor("Quantize")
+def quantize(x: Tensor, q: QParams) -> Tensor:
+    """Integer codes of x under q."""
+    raise NotImplementedError
+
+
+@constructor("Dequantize")
+def dequantize(x: Tensor, q: QParams, dtype: Text | str) -> Tensor:
+    """(x - zero_point) * scale, as floats of dtype. q's range plays no part and is stored as the dtype's own."""
+    raise NotImplementedError
+
+
+@constructor("Flip")
+def flip(x: Tensor) -> Tensor:
+    """XOR with 0x80: int8 codes as uint8 codes with the zero point moved up by 128."""
+    raise NotImplementedError
+
+
+# -- contractions ------------------------------------------------------------------------------------------------------
+
+
+@constructor("Linear")
+def linear() -> Kind:
+    """y[..., n] = sum_k x[..., k] * w[n, k]"""
+    raise NotImplementedError
+
+
+@constructor("Conv")
+def conv(stride: Dims, padding: Dims, dilation: Dims, groups: Integer | int) -> Kind:
+    """Convolution (cross-correlation) of rank len(stride) with zero padding; never transposed."""
+    raise NotImplementedError
+
+
+@constructor("Gemm")
+def gemm(kind: Kind, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """kind(x, w) + b, in floats. b is a vector over output channels, or `nothing()`."""
+    raise NotImplementedError
+
+
+@constructor("Matmul")
+def matmul(x: Tensor, y: Tensor) -> Tensor:
+    """Matrix product over the last two dims; leading dims equal on both sides (mm, bmm, matmul)."""
+    raise NotImplementedError
+
+
+@constructor("QGemm")
+def qgemm(
+    kind: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor,
+    other: Tensor, qo: QParams, f: UnaryFn, out: QParams,
+) -> Tensor:  # fmt: skip
+    """The oneDNN int8 contraction, as stored in `out`: f(kind(dq(x), dq(w)) + b + dq(other)).
+
+    Accumulates in int32, then works in float32; `out` and `qo` may be `real(dtype)`; no residual is
+    `nothing(), absent()`; no post-op is `identity()`. Numerics: `qegraph.kernels`.
+    """
+    raise NotImplementedError
+
+
+# -- elementwise -------------------------------------------------------------------------------------------------------
+
+
+@constructor("Fn")
+def fn(name: Text | str, a: Number | float, b: Number | float) -> UnaryFn:
+    """An elementwise function by name; a and b are its parameters, 0 where it has none."""
+    raise NotImplementedError
+
+
+@constructor("Unary")
+def unary(f: UnaryFn, x: Tensor) -> Tensor:
+    """f of every element."""
+    raise NotImplementedError
+
+
+@constructor("Add", commutative=True)
+def add(x: Tensor, y: Tensor) -> Tensor:
+    """x + y, broadcasting, alpha 1."""
+    raise NotImplementedError
+
+
+@constructor("Mul", commutative=True)
+def mul(x: Tensor, y: Tensor) -> Tensor:
+    """x * y, broadcasting."""
+    raise NotImplementedError
+
+
+@constructor("Div")
+def div(x: Tensor, y: Tensor) -> Tensor:
+    """x / y, broadcasting, true division."""
+    raise NotImplementedError
+
+
+@constructor("Cast")
+def cast(x: Tensor, dtype: Text | str) -> Tensor:
+    """x converted to dtype."""
+    raise NotImplementedError
+
+
+# -- rearrangements ----------------------------------------------------------------------------------------------------
+
+
+@constructor("View")
+def view(shape: Dims) -> Move:
+    """The same elements in row-major order under another shape."""
+    raise NotImplementedError
+
+
+@constructor("Permute")
+def permute(order: Dims) -> Move:
+    """Dimension i of the result is dimension order[i] of the operand."""
+    raise NotImplementedError
+
+
+@constructor("Expand")
+def expand(shape: Dims) -> Move:
+    """Broadcast to shape."""
+    raise NotImplementedError
+
+
+@constructor("Moved")
+def move(m: Move, x: Tensor) -> Tensor:
+    """x rearranged by m."""
+    raise NotImplementedError
+
+
+@constructor("MaxPool")
+def max_pool(x: Tensor, kernel: Dims, stride: Dims, padding: Dims, dilation: Dims, ceil: Integer | int) -> Tensor:
+    """Maximum over windows; padding never wins."""
+    raise NotImplementedError
+
+
+@constructor("Cat")
+def cat(x: Tensor, y: Tensor, dim: Integer | int) -> Tensor:
+    """x then y along dim; longer lists are nested to the left."""
+    raise NotImplementedError
+
+
+# -- names for common functions ----------------------------------------------------------------------------------------
+
+
+def identity() -> UnaryFn:
+    return fn("identity", 0.0, 0.0)
+
+
+def relu() -> UnaryFn:
+    return fn("relu", 0.0, 0.0)
+
+
+def clamp(low: Number | float, high: Number | float) -> UnaryFn:
+    """min(max(x, low), high); also hardtanh and relu6."""
+    return fn("clamp", low, high)
+
+
+def named(name: str) -> UnaryFn:
+    """A function without parameters: gelu, gelu-tanh, silu, hardswish, hardsigmoid, sigmoid, tanh, exp, erf, neg, ..."""
+    return fn(name, 0.0, 0.0)
+
+
+def vec(*items: int) -> Dims:
+    return Dims("vec-of", items) if items else Dims("vec-empty", ())
