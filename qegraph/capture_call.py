@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from qegraph._torch import OpOverload, OpOverloadPacket, Parameter, resolve_overload, signature, split_arguments
-from qegraph.errors import CaptureError
+from qegraph.errors import CaptureError, Unsupported
 from qegraph.program import Ref, map_refs
 
 
@@ -66,8 +66,8 @@ def read_call(node: fx.Node, refer: Callable[[fx.Node], Ref], fake: Callable[[Re
 
     Raises `CaptureError` when the arguments don't fit the operator's schema.
     """
-    args = tuple(_plain(arg, refer) for arg in node.args)
-    kwargs = {name: _plain(arg, refer) for name, arg in node.kwargs.items()}
+    args = tuple(plain(arg, refer) for arg in node.args)
+    kwargs = {name: plain(arg, refer) for name, arg in node.kwargs.items()}
     if node.op == "call_method":
         return Call(Method(str(node.target)), args, kwargs)
     target: Any = node.target
@@ -111,21 +111,21 @@ def _coerced(value: Any, parameter: Parameter) -> Any:
     return value
 
 
-def _plain(item: Any, refer: Callable[[fx.Node], Ref]) -> Any:
-    """An FX argument with `Ref`s for nodes and ordinary containers for FX's immutable ones."""
+def plain(item: Any, refer: Callable[[fx.Node], Ref]) -> Any:
+    """An FX argument with `Ref`s for nodes and ordinary containers for FX's immutable ones.
+
+    Raises `Unsupported` for named tuples, whose type a rebuilt graph would lose.
+    """
     if isinstance(item, fx.Node):
         return refer(item)
-    if isinstance(item, tuple) and not hasattr(item, "_fields"):
-        return tuple(_plain(each, refer) for each in item)
     if isinstance(item, tuple):
-        return type(item)(*(_plain(each, refer) for each in item))  # a named tuple
+        if hasattr(item, "_fields"):
+            raise Unsupported(f"a named tuple ({type(item).__name__}) in the graph: return a tuple or a dict instead")
+        return tuple(plain(each, refer) for each in item)
     if isinstance(item, list):
-        return [_plain(each, refer) for each in item]
+        return [plain(each, refer) for each in item]
     if isinstance(item, dict):
-        return {key: _plain(each, refer) for key, each in item.items()}
+        return {key: plain(each, refer) for key, each in item.items()}
     if isinstance(item, slice):
-        return slice(_plain(item.start, refer), _plain(item.stop, refer), _plain(item.step, refer))
+        return slice(plain(item.start, refer), plain(item.stop, refer), plain(item.step, refer))
     return item
-
-
-plain = _plain

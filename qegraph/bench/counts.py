@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-_ACTIVATIONS = frozenset(
-    ["relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "gelu", "tanh", "leaky_relu", "sigmoid", "elu", "mish", "clamp", "clamp_max", "erf"]
-)
-_FLOAT_GEMMS = frozenset(
-    ["linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "convolution", "conv1d", "conv2d", "conv3d", "_convolution_pointwise", "_linear_pointwise", "_mkl_linear"]
-)
+_CLAMPS = {"relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "clamp", "clamp_max"}
+_SMOOTH = {"silu", "gelu", "tanh", "sigmoid", "elu", "mish", "leaky_relu", "erf"}
+_ACTIVATIONS = _CLAMPS | _SMOOTH
+_LINEARS = {"linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "_linear_pointwise", "_mkl_linear"}
+_CONVOLUTIONS = {"convolution", "conv1d", "conv2d", "conv3d", "_convolution_pointwise"}
+_FLOAT_GEMMS = _LINEARS | _CONVOLUTIONS
 
 
 @dataclass(frozen=True)

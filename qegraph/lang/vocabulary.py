@@ -177,12 +177,6 @@ def div(x: Tensor, y: Tensor) -> Tensor:
     raise NotImplementedError
 
 
-@constructor("Cast")
-def cast(x: Tensor, dtype: Text | str) -> Tensor:
-    """x converted to dtype."""
-    raise NotImplementedError
-
-
 # -- rearrangements ----------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,27 @@
+"""What qegraph uses of Inductor's internals; imported by torch.compile itself long before, never by `import qegraph`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_registered: set[Any] = set()
+
+
+def register_constant_lowering(target: Any, fetch: Callable[[str], torch.Tensor]) -> None:
+    """Lower `target(key)` to the graph constant `fetch(key)`.
+
+    Inductor's int8 lowerings want packed weights as constants, which it has by itself only under `freezing`. Called
+    from the op's fake kernel, so that it happens when, and only when, something traces the op.
+    """
+    if target in _registered:
+        return
+    _registered.add(target)
+    from torch._inductor.lowering import register_lowering
+    from torch._inductor.virtualized import V
+
+    @register_lowering(target, type_promotion_kind=None)
+    def lower(key: str) -> Any:  # pyright: ignore[reportUnusedFunction]
+        return V.graph.add_tensor_constant(fetch(key), name=f"packed_{key}")

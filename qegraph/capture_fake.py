@@ -1,0 +1,129 @@
+"""Fake values: which fake mode a graph is captured in, and what each call returns in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from qegraph._torch import FakeTensor, FakeTensorMode, HigherOrderOperator, ShapeEnv, is_guards_module
+from qegraph.capture_call import Call, where
+from qegraph.errors import CaptureError
+from qegraph.program import Ref
+
+_SHAPE_KEYS = ("val", "example_value")
+
+
+class FakeRunner:
+    """Runs calls on fake values, in the fake mode of the graph's own placeholders where they have one.
+
+    The shapes of `example_inputs` are used only for placeholders without a fake value, and are taken as fixed.
+    """
+
+    def __init__(self, graph: fx.Graph, example_inputs: Sequence[Any] | None) -> None:
+        placeholders = list(graph.find_nodes(op="placeholder"))
+        found = _mode_of(placeholders)
+        self.mode = found or FakeTensorMode(shape_env=ShapeEnv())
+        self._has_graph_mode = found is not None
+        examples = None if example_inputs is None else _flat_inputs(graph, placeholders, example_inputs)
+        self._inputs = {node: self._input(node, i, examples) for i, node in enumerate(placeholders)}
+
+    def _input(self, node: fx.Node, position: int, examples: Sequence[Any] | None) -> Any:
+        for key in _SHAPE_KEYS:
+            if key in node.meta:
+                return self.constant(node.meta[key])
+        if examples is not None:
+            return self.constant(examples[position])
+        raise CaptureError(
+            f"{where(node)}: the input has no fake value (node.meta['val']); pass example_inputs to give its shape"
+        )
+
+    def input(self, node: fx.Node) -> Any:
+        """The fake value of a placeholder."""
+        return self._inputs[node]
+
+    def constant(self, value: Any) -> Any:
+        """The fake of a real tensor, always the same one for the same tensor; anything else unchanged."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        if isinstance(value, FakeTensor):
+            if value.fake_mode is self.mode:
+                return value
+            raise CaptureError("the graph mixes fake values of two fake modes; export it again, or remove meta['val']")
+        return self.mode.from_tensor(value, static_shapes=True)
+
+    def call(self, node: fx.Node, call: Call, values: Sequence[Any]) -> Any:
+        """What `call`, made by `node`, returns for the fake operands `values` (indexed by `Ref.index`).
+
+        Raises `CaptureError` when it can't run on fake values and the graph recorded none.
+        """
+        if "unbacked_bindings" in node.meta and self._is_known(node):
+            return node.meta["val"]  # a new run would make new symbols for the same data-dependent sizes
+
+        def read(ref: Ref) -> Any:
+            return values[ref.index]
+
+        try:
+            return call.run(read)
+        except Exception as error:
+            if self._is_known(node):
+                return node.meta["val"]
+            raise CaptureError(f"{where(node)} can't run on fake values: {type(error).__name__}: {error}") from error
+
+    def module(self, node: fx.Node, module: torch.nn.Module, call: Call, values: Sequence[Any]) -> Any:
+        """What a sub-module returns, its parameters and buffers replaced by fakes for the run; guards are not run."""
+        if is_guards_module(module):
+            return None
+        state = dict(module.named_parameters()) | dict(module.named_buffers())
+        fakes = {name: self.constant(tensor) for name, tensor in state.items()}
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return torch.func.functional_call(module, fakes, args, kwargs)
+
+        return self.call(node, Call(run, call.args, call.kwargs), values)
+
+    def _is_known(self, node: fx.Node) -> bool:
+        """Whether the recorded fake value belongs to the mode this capture runs in."""
+        if not self._has_graph_mode or "val" not in node.meta:
+            return False
+        leaves = pytree.tree_leaves(node.meta["val"])
+        return all(leaf.fake_mode is self.mode for leaf in leaves if isinstance(leaf, FakeTensor))
+
+
+def runs_on_fakes(target: Any) -> bool:
+    """False for targets that set global state: running them on fakes would change the caller's."""
+    return target is not torch._C._set_grad_enabled
+
+
+def subgraphs(values: Sequence[Any]) -> list[fx.GraphModule]:
+    """The bodies among the operands of a higher-order operator."""
+    return [value for value in values if isinstance(value, fx.GraphModule)]
+
+
+def is_higher_order(target: Any) -> bool:
+    """True for operators that take graphs as arguments."""
+    return isinstance(target, HigherOrderOperator)
+
+
+def _mode_of(placeholders: Sequence[fx.Node]) -> FakeTensorMode | None:
+    """The fake mode of the first fake placeholder, else one on the first symbolic integer's shape environment."""
+    recorded = [node.meta[key] for node in placeholders for key in _SHAPE_KEYS if key in node.meta]
+    for value in recorded:
+        if isinstance(value, FakeTensor):
+            return value.fake_mode
+    for value in recorded:
+        if isinstance(value, torch.SymInt):
+            return FakeTensorMode(shape_env=value.node.shape_env)
+    return None
+
+
+def _flat_inputs(graph: fx.Graph, placeholders: Sequence[fx.Node], inputs: Sequence[Any]) -> list[Any]:
+    """`inputs`, flattened the way the graph's generated code does it, one per placeholder."""
+    for flat in (list(inputs), pytree.tree_leaves(tuple(inputs)), list(graph.process_inputs(*inputs))):
+        if len(flat) == len(placeholders):
+            return flat
+    names = [str(node.target) for node in placeholders]
+    raise CaptureError(f"example_inputs has {len(inputs)} entries; the graph takes {len(names)}: {', '.join(names)}")

@@ -1,0 +1,121 @@
+"""What capture decides about one call by itself: is it pure, is it its own operand, is it a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from qegraph._torch import FakeTensor, OpOverload, signature, unset_fake_temporarily
+from qegraph.capture_call import Call
+from qegraph.program import Ref, map_refs
+
+_aten = torch.ops.aten
+_quantized = torch.ops.quantized_decomposed
+
+_IDENTITIES: frozenset[Any] = frozenset({_aten.alias.default, _aten.detach.default, _aten.lift_fresh.default})
+_DROPOUTS: frozenset[Any] = frozenset(
+    {_aten.dropout.default, _aten.feature_dropout.default, _aten.alpha_dropout.default}
+    | {_aten.feature_alpha_dropout.default}
+)
+
+_FOLDED_VIEWS: frozenset[Any] = frozenset(
+    {_aten.t.default, _aten.transpose.int, _aten.permute.default, _aten.view.default, _aten.reshape.default}
+    | {_aten._unsafe_view.default, _aten.contiguous.default}
+)
+_FOLDED_COPIES: frozenset[Any] = frozenset(
+    {_aten.clone.default, _aten.lift_fresh_copy.default, _quantized.quantize_per_tensor.default}
+    | {_quantized.quantize_per_tensor.tensor, _quantized.quantize_per_tensor.tensor2}
+    | {_quantized.quantize_per_channel.default}
+)
+_FOLDED_CASTS: frozenset[Any] = frozenset({_aten.to.dtype, _aten._to_copy.default})
+FOLDABLE = _FOLDED_VIEWS | _FOLDED_COPIES | _FOLDED_CASTS
+
+_MAX_CAST = 1 << 16  # elements; a larger cast constant costs memory that the source graph doesn't spend
+
+
+def identity_operand(call: Call) -> Ref | None:
+    """The operand that `call` returns itself, if it does: `detach`, `alias`, `lift_fresh`, dropout in eval mode."""
+    first = call.args[0] if call.args else None
+    if not isinstance(first, Ref):
+        return None
+    if call.target in _IDENTITIES:
+        return first
+    if call.target in _DROPOUTS and (call.args[2] is False or call.args[1] == 0.0):
+        return first
+    return None
+
+
+def is_pure(node: fx.Node, call: Call, fake: Any) -> bool:
+    """Whether the call may be merged, dropped and reordered: no effect, no random numbers, a result."""
+    op = call.target
+    if not isinstance(op, OpOverload):
+        return not node.is_impure() and fake is not None
+    facts = signature(op)
+    if facts.written or not facts.returns:
+        return False
+    if facts.is_random:
+        return _randomness_is_off(op, call)
+    return not node.is_impure(impure_random=False)
+
+
+def _randomness_is_off(op: OpOverload, call: Call) -> bool:
+    """Dropout of probability 0 or outside training draws no number."""
+    given = dict(zip((p.name for p in signature(op).parameters), call.args, strict=True))
+    probability = given.get("dropout_p", given.get("p", given.get("dropout")))
+    training = given.get("train", given.get("training", given.get("is_training")))
+    return (type(probability) is float and probability == 0.0) or training is False
+
+
+def returned_nodes(graph: fx.Graph) -> set[fx.Node]:
+    """Nodes whose own memory the graph may return.
+
+    A folded copy would hand the same tensor to the caller on every call, where the source made a new one.
+    """
+    returned: set[fx.Node] = set()
+    pending = list(graph.output_node().all_input_nodes)
+    while pending:
+        node = pending.pop()
+        if node not in returned:
+            returned.add(node)
+            if _may_alias(node):
+                pending.extend(node.all_input_nodes)
+    return returned
+
+
+def _may_alias(node: fx.Node) -> bool:
+    return not isinstance(node.target, OpOverload) or signature(node.target).aliases or node.target in _FOLDED_VIEWS
+
+
+def fold(call: Call, constants: Mapping[int, torch.Tensor]) -> torch.Tensor | None:
+    """The tensor `call` always returns, or None when it has an operand outside `constants` or isn't worth folding.
+
+    Evaluated once, on the real tensors. Views share the memory of their constant. Nothing that dequantizes is here:
+    the quantized form is what the rules need.
+    """
+    if call.target not in FOLDABLE:
+        return None
+    refs: list[Ref] = []
+    map_refs(call.args, _collector(refs))
+    tensors = [constants.get(ref.index) for ref in refs]
+    if not tensors or any(tensor is None or not _is_real(tensor) for tensor in tensors):
+        return None
+    if call.target in _FOLDED_CASTS and constants[refs[0].index].numel() > _MAX_CAST:
+        return None
+    with unset_fake_temporarily(), torch.no_grad():
+        return call.run(lambda ref: constants[ref.index])
+
+
+def _collector(refs: list[Ref]) -> Callable[[Any], Any]:
+    def visit(item: Any) -> Any:
+        if isinstance(item, Ref):
+            refs.append(item)
+        return item
+
+    return visit
+
+
+def _is_real(tensor: torch.Tensor) -> bool:
+    return not isinstance(tensor, FakeTensor) and tensor.device.type != "meta"

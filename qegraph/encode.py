@@ -1,0 +1,122 @@
+"""Program -> loaded e-graph: every value becomes a term, with its dtype and shape as facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from qegraph import facts
+from qegraph.engine import Engine
+from qegraph.lang.terms import CONSTRUCTORS, Expr, Tensor, Tensors
+from qegraph.lang.vocabulary import leaf, opaque
+from qegraph.ops import READERS
+from qegraph.ops.gemm import MAX_REDUCTION
+from qegraph.program import Program, Ref, Value, map_refs, operands
+from qegraph.torch_names import dtype_name
+
+SORTS = ("(sort Dims (Vec i64))", "(sort T)", "(sort TVec (Vec T))", "(sort Q)", "(sort K)", "(sort F)", "(sort M)")
+Fact = tuple[str, tuple[Any, ...], Any]
+
+
+class Encoder:
+    """Reads values into terms; implements `qegraph.ops.table.Reading`.
+
+    Symbolic dims get negative ids, equal expressions the same one; equal pure opaque calls get the same uid.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.facts: list[Fact] = []
+        self.symbols: dict[str, int] = {}
+        self._uids: dict[Any, int] = {}
+        self._constants: dict[int, int] = {}
+
+    # -- what readers ask ----------------------------------------------------------------------------------------------
+
+    def value(self, operand: Any) -> Value:
+        return self.program.values[operand.index]
+
+    def tensor(self, operand: Any) -> Tensor:
+        return Tensor("N", (operand.index,))
+
+    def shape(self, operand: Any) -> tuple[int, ...]:
+        return self.dims(self.value(operand).fake.shape)
+
+    def dtype(self, operand: Any) -> torch.dtype:
+        fake = self.value(operand).fake if isinstance(operand, Ref) else None
+        return fake.dtype if isinstance(fake, torch.Tensor) else torch.bool
+
+    def constant(self, operand: Any) -> torch.Tensor | None:
+        value = self.value(operand) if isinstance(operand, Ref) else None
+        return self.program.constants[value.target] if value is not None and value.kind == "constant" else None
+
+    def dims(self, sizes: Any) -> tuple[int, ...]:
+        return tuple(self._dim(size) for size in sizes)
+
+    def _dim(self, size: Any) -> int:
+        if isinstance(size, int):
+            return size
+        return self.symbols.setdefault(str(size), -1 - len(self.symbols))
+
+    def fact(self, relation: str, *arguments: Any) -> None:
+        self.facts.append((relation, arguments, None))
+
+    # -- encoding ------------------------------------------------------------------------------------------------------
+
+    def terms(self) -> Iterator[tuple[int, Expr]]:
+        for value in self.program.values:
+            self._note(value)
+            yield value.index, self._read(value)
+
+    def _read(self, value: Value) -> Expr:
+        if value.kind in ("input", "constant"):
+            return leaf(self._leaf(value))
+        reader = READERS.get(value.target) if value.kind == "call" and value.pure else None
+        tensors = isinstance(value.fake, torch.Tensor)
+        term = reader(self, value) if reader is not None and tensors else None
+        return term if term is not None else self._opaque(value)
+
+    def _leaf(self, value: Value) -> int:
+        """Constants that are one tensor are one leaf (tied weights under two names)."""
+        if value.kind == "input":
+            return value.index
+        return self._constants.setdefault(id(self.program.constants[value.target]), value.index)
+
+    def _opaque(self, value: Value) -> Expr:
+        uid = value.index
+        if value.pure:
+            shown = map_refs((value.args, dict(value.kwargs)), lambda x: "_" if isinstance(x, Ref) else (type(x), x))
+            uid = self._uids.setdefault((value.kind, str(value.target), repr(shown)), value.index)
+        items = tuple(Tensor("N", (index,)) for index in operands(value))
+        return opaque(uid, Tensors("vec-of", items) if items else Tensors("vec-empty", ()))
+
+    def _note(self, value: Value) -> None:
+        if not isinstance(value.fake, torch.Tensor):
+            return
+        x = Tensor("N", (value.index,))
+        dims = self.dims(value.fake.shape)
+        self.facts.append(("dtype", (x,), dtype_name(value.fake.dtype)))
+        self.facts.append(("shape", (x,), dims))
+        if value.kind == "constant":
+            self.fact("constant", x)
+            if value.fake.dtype == torch.int8 and len(dims) > 1 and math.prod(dims[1:]) <= MAX_REDUCTION:
+                self.fact("accumulates", x)
+
+
+def encode(program: Program) -> tuple[Engine, Encoder]:
+    """The e-graph of `program`: `(N i)` stands for value i. Linear in the program, never recursive."""
+    engine = Engine()
+    for sort in SORTS:
+        engine.run(sort)
+    for constructor in CONSTRUCTORS.values():
+        engine.run(constructor.declaration)
+    engine.run("(constructor N (i64) T :unextractable)")
+    for statement in facts.statements():
+        engine.run(statement)
+    encoder = Encoder(program)
+    engine.insert(encoder.terms())
+    engine.set_facts(encoder.facts)
+    return engine, encoder

@@ -1,0 +1,139 @@
+"""The only module that knows egglog's bindings: statements in, rounds run, plain tables out.
+
+Text is parsed one statement at a time (a program in one string costs memory quadratic in its length); values are
+inserted as built commands, in chunks. egglog runs on one thread: with more, e-class ids vary from run to run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("RAYON_NUM_THREADS", "1")
+
+import egglog.bindings as egg  # noqa: E402
+
+from qegraph.errors import RuleError  # noqa: E402
+from qegraph.lang.terms import Expr  # noqa: E402
+
+_SPAN = egg.RustSpan("", 0, 0)
+_CHUNK = 200
+
+Row = tuple[tuple[Any, ...], Any]
+"""(inputs, output) of a table; values are opaque and hashable, unique within a sort."""
+
+
+@dataclass(frozen=True)
+class Table:
+    input_sorts: tuple[str, ...]
+    output_sort: str
+    rows: tuple[Row, ...]
+
+
+class Engine:
+    """An e-graph. Not to be shared between threads."""
+
+    def __init__(self) -> None:
+        self._egraph = egg.EGraph()
+        self._loads = 0
+
+    def run(self, statement: str, where: str = "") -> list[Any]:
+        """Parse and run one statement. Raises RuleError naming `where`."""
+        try:
+            return list(self._egraph.run_program(*self._egraph.parse_program(statement)))
+        except BaseException as error:
+            raise _translated(error, statement, where) from error
+
+    def insert(self, terms: Iterable[tuple[int, Expr]], facts: Sequence[str] = ()) -> None:
+        """Make `(N i)` equal to each (i, term), operands before users; then run the fact statements."""
+        batch: list[tuple[int, Expr]] = []
+        for item in terms:
+            batch.append(item)
+            if len(batch) == _CHUNK:
+                self._insert(batch)
+                batch = []
+        self._insert(batch)
+        for fact in facts:
+            self.run(fact)
+
+    def _insert(self, batch: Sequence[tuple[int, Expr]]) -> None:
+        actions = [egg.Union(_SPAN, _alias(index), _built(term)) for index, term in batch]
+        self._act(actions)
+
+    def set_facts(self, facts: Iterable[tuple[str, tuple[Any, ...], Any]]) -> None:
+        """Set `function(arguments) = value` for each; a value of None adds a row to a relation."""
+        actions: list[Any] = []
+        for function, arguments, value in facts:
+            built = [_built(argument) for argument in arguments]
+            if value is None:
+                actions.append(egg.Expr_(_SPAN, egg.Call(_SPAN, function, built)))
+            else:
+                actions.append(egg.Set(_SPAN, function, built, _built(value)))
+        for start in range(0, len(actions), _CHUNK):
+            self._act(actions[start : start + _CHUNK])
+
+    def _act(self, actions: Sequence[Any]) -> None:
+        if not actions:
+            return
+        name = f"load-{self._loads}"
+        self._loads += 1
+        try:
+            self._egraph.run_program(
+                egg.AddRuleset(_SPAN, name),
+                egg.RuleCommand(egg.Rule(_SPAN, list(actions), [], name, name)),
+                egg.RunSchedule(egg.Run(_SPAN, egg.RunConfig(name))),
+            )
+        except BaseException as error:
+            raise _translated(error, name, "while the program was loaded") from error
+
+    def step(self, ruleset: str, saturate: bool = False) -> bool:
+        """Run the rules once, or to their fixpoint; did anything change?"""
+        run = f"(run {ruleset})"
+        outputs = self.run(f"(run-schedule {f'(saturate {run})' if saturate else run})")
+        return any(output.report.updated for output in outputs)
+
+    def tables(self) -> Mapping[str, Table]:
+        """All tables as they are now."""
+        found: dict[str, Table] = {}
+        for name, function in self._egraph.freeze().functions.items():
+            rows = tuple((tuple(row.inputs), row.output) for row in function.rows if not row.subsumed)
+            found[name] = Table(tuple(function.input_sorts), function.output_sort, rows)
+        return found
+
+    def plain(self, value: Any, sort: str) -> Any:
+        """The Python value of a primitive: int, float, str or a tuple of ints."""
+        if sort == "i64":
+            return self._egraph.value_to_i64(value)
+        if sort == "f64":
+            return self._egraph.value_to_f64(value)
+        if sort == "String":
+            return self._egraph.value_to_string(value)
+        items = self._egraph.value_to_vec(value)
+        return tuple(self._egraph.value_to_i64(item) for item in items) if sort == "Dims" else tuple(items)
+
+
+def _alias(index: int) -> Any:
+    return egg.Call(_SPAN, "N", [egg.Lit(_SPAN, egg.Int(index))])
+
+
+def _built(term: Any) -> Any:
+    if isinstance(term, Expr):
+        return egg.Call(_SPAN, term.head, [_built(arg) for arg in term.args or ()])
+    if isinstance(term, tuple):
+        items = [_built(item) for item in term]
+        return egg.Call(_SPAN, "vec-of", items) if items else egg.Call(_SPAN, "vec-empty", [])
+    if isinstance(term, str):
+        return egg.Lit(_SPAN, egg.String(term))
+    if isinstance(term, float):
+        return egg.Lit(_SPAN, egg.Float(term))
+    return egg.Lit(_SPAN, egg.Int(int(term)))
+
+
+def _translated(error: BaseException, statement: str, where: str) -> BaseException:
+    """Rust panics are BaseExceptions; everything egglog says becomes a RuleError, everything else passes."""
+    if isinstance(error, egg.EggSmolError) or type(error).__name__ == "PanicException":
+        place = f" {where}" if where else ""
+        return RuleError(f"the e-graph engine refused `{statement}`{place}: {error}")
+    return error

@@ -1,0 +1,192 @@
+"""Saturated e-graph -> `Snapshot` and the evidence: which rule made which e-node, from which source values."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qegraph.compile_rules import match_table, near_table, orders
+from qegraph.engine import Engine, Row, Table
+from qegraph.lang.rule import Rule
+from qegraph.lang.terms import CONSTRUCTORS, Expr
+from qegraph.program import Program, Ref, map_refs
+from qegraph.snapshot import ClassRef, Data, ENode, Snapshot
+
+_DATA_SORTS = ("Q", "K", "F", "M")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """makers: e-node index -> names of the rules that made it, and e-classes of the terms they matched."""
+
+    makers: Mapping[int, tuple[tuple[str, ...], tuple[int, ...]]]
+
+
+class Freezer:
+    """Decodes the tables of one engine. E-classes are numbered by the first source value they hold."""
+
+    def __init__(self, engine: Engine, program: Program) -> None:
+        self.engine = engine
+        self.program = program
+        self.tables = engine.tables()
+        self.numbers: dict[Any, int] = {}
+        self.sources: defaultdict[int, list[int]] = defaultdict(list)
+        aliases = sorted(self.tables["N"].rows, key=lambda row: engine.plain(row[0][0], "i64"))
+        for inputs, output in aliases:
+            number = self.numbers.setdefault(output, len(self.numbers))
+            self.sources[number].append(engine.plain(inputs[0], "i64"))
+        self.value_class = {index: number for number, indices in self.sources.items() for index in indices}
+        self._data = {
+            (table.output_sort, row[1]): (name, table, row)
+            for name, table in self._words()
+            if table.output_sort in _DATA_SORTS
+            for row in table.rows
+        }
+        self._decoded: dict[Any, Any] = {}
+        self.index_of: dict[tuple[str, tuple[Any, ...]], int] = {}
+
+    def _words(self) -> list[tuple[str, Table]]:
+        return [(name, self.tables[name]) for name in CONSTRUCTORS if name in self.tables]
+
+    def snapshot(self) -> Snapshot:
+        nodes: list[ENode] = []
+        for name, table in self._words():
+            if table.output_sort != "T":
+                continue
+            for row in table.rows:
+                nodes.append(self._node(len(nodes), name, table, row))
+        classes: list[list[int]] = [[] for _ in self.numbers]
+        for node in nodes:
+            classes[node.eclass].append(node.index)
+        return Snapshot(
+            nodes=tuple(nodes),
+            classes=tuple(tuple(each) for each in classes),
+            roots=tuple(dict.fromkeys(self._roots())),
+            shape=self._facts("shape", "Dims"),
+            dtype=self._facts("dtype", "String"),
+            sources={number: tuple(each) for number, each in self.sources.items()},
+        )
+
+    def _roots(self) -> list[int]:
+        found: list[int] = []
+
+        def visit(item: Any) -> Any:
+            if isinstance(item, Ref):
+                found.append(self.value_class[item.index])
+            return item
+
+        map_refs(self.program.output, visit)
+        return found + [self.value_class[index] for index in self.program.effects]
+
+    def _node(self, index: int, name: str, table: Table, row: Row) -> ENode:
+        inputs, output = row
+        children: dict[int, None] = {}
+        args = tuple(self._decode(value, sort, children) for value, sort in zip(inputs, table.input_sorts, strict=True))
+        self.index_of[name, inputs] = index
+        return ENode(index, self._number(output), name, args, tuple(children))
+
+    def _number(self, value: Any) -> int:
+        return self.numbers.setdefault(value, len(self.numbers))
+
+    def _decode(self, value: Any, sort: str, children: dict[int, None]) -> Any:
+        if sort == "T":
+            number = self._number(value)
+            children[number] = None
+            return ClassRef(number)
+        if sort == "TVec":
+            return tuple(self._decode(each, "T", children) for each in self.engine.plain(value, "TVec"))
+        if sort in _DATA_SORTS:
+            return self._decode_data(value, sort, children)
+        key = (sort, value)
+        if key not in self._decoded:
+            self._decoded[key] = self.engine.plain(value, sort)
+        return self._decoded[key]
+
+    def _decode_data(self, value: Any, sort: str, children: dict[int, None]) -> Data:
+        key = (sort, value)
+        if key not in self._decoded:
+            name, table, (inputs, _) = self._data[key]
+            inner: dict[int, None] = {}
+            args = tuple(self._decode(each, s, inner) for each, s in zip(inputs, table.input_sorts, strict=True))
+            self._decoded[key] = (Data(name, args), tuple(inner))
+        data, inner_children = self._decoded[key]
+        children.update(dict.fromkeys(inner_children))
+        return data
+
+    def _facts(self, name: str, sort: str) -> dict[int, Any]:
+        return {
+            self.numbers[inputs[0]]: self.engine.plain(output, sort)
+            for inputs, output in self.tables[name].rows
+            if inputs[0] in self.numbers
+        }
+
+    # -- evidence ------------------------------------------------------------------------------------------------------
+
+    def evidence(self, rules: Sequence[Rule]) -> Evidence:
+        """Evaluate both sides of every recorded match over the frozen tables."""
+        lookup = {(name, inputs): output for name, table in self._words() for inputs, output in table.rows}
+        rule_names: defaultdict[int, dict[str, None]] = defaultdict(dict)
+        matched: defaultdict[int, dict[int, None]] = defaultdict(dict)
+        for rule in rules:
+            lefts = orders(rule.lhs)
+            for inputs, _ in self.tables[match_table(rule)].rows:
+                bound = dict(zip(rule.variables, inputs[1:], strict=True))
+                made: list[int] = []
+                self._evaluate(rule.rhs, bound, lookup, made, [])
+                used: list[int] = [self._number(inputs[0])]
+                for left in lefts:
+                    self._evaluate(left, bound, lookup, [], used)
+                for index in made:
+                    rule_names[index][rule.name] = None
+                    matched[index].update(dict.fromkeys(used))
+        return Evidence({index: (tuple(names), tuple(matched[index])) for index, names in rule_names.items()})
+
+    def _evaluate(self, term: Any, bound: dict[str, Any], lookup: Any, made: list[int], used: list[int]) -> Any:
+        """The e-class of a template under a match, or None; notes the e-nodes and e-classes on the way."""
+        if not isinstance(term, Expr):
+            return _Literal(term)
+        if term.args is None:
+            return bound[term.head]
+        values = [self._evaluate(arg, bound, lookup, made, used) for arg in term.args]
+        table = self.tables.get(term.head)
+        if table is None or any(value is None for value in values):
+            return None
+        inputs = self._inputs(values, table, term.head)
+        output = lookup.get((term.head, inputs)) if inputs is not None else None
+        if output is not None and table.output_sort == "T":
+            index = self.index_of.get((term.head, inputs))
+            made.extend([index] if index is not None else [])
+            used.append(self._number(output))
+        return output
+
+    def _inputs(self, values: list[Any], table: Table, head: str) -> tuple[Any, ...] | None:
+        """Row inputs; literals are found by comparing with the rows that agree elsewhere (rare: few words hold one)."""
+        if not any(isinstance(value, _Literal) for value in values):
+            return tuple(values)
+        for inputs, _ in table.rows:
+            if all(self._equal(v, w, s) for v, w, s in zip(values, inputs, table.input_sorts, strict=True)):
+                return inputs
+        return None
+
+    def _equal(self, value: Any, found: Any, sort: str) -> bool:
+        return self.engine.plain(found, sort) == value.value if isinstance(value, _Literal) else value == found
+
+    def failures(self, rules: Sequence[Rule]) -> Mapping[int, list[tuple[Rule, int]]]:
+        """e-class -> rules whose structure matched there, with the number of guards that held one after another."""
+        found: defaultdict[int, list[tuple[Rule, int]]] = defaultdict(list)
+        tables = self.engine.tables()
+        for rule in rules:
+            reached: dict[int, int] = {}
+            for count in range(len(rule.guards) + 1):
+                for inputs, _ in tables[near_table(rule, count)].rows:
+                    reached[self._number(inputs[0])] = count
+            for number, count in sorted(reached.items()):
+                found[number].append((rule, count))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Literal:
+    value: Any

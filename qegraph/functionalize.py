@@ -1,0 +1,110 @@
+"""In-place calls become functional ones: their twins, and the aliases that decide whether that is enough."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from qegraph._torch import OpOverload, signature, storage_key
+from qegraph.errors import Unsupported
+
+
+class NeedsRetrace(Exception):
+    """A write that renaming can't express, because other values share the written memory."""
+
+
+@functools.cache
+def functional_twin(op: OpOverload) -> OpOverload | None:
+    """The functional operator of an in-place one: `relu_` -> `relu`, with the same arguments; None if there is none."""
+    namespace, _, name = op._schema.name.partition("::")
+    if signature(op).written != (0,) or signature(op).returns != 1 or not name.endswith("_") or name.endswith("__"):
+        return None
+    packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
+    twin = getattr(packet, op._overloadname, None)
+    if not isinstance(twin, OpOverload) or signature(twin).written:
+        return None
+    arguments = [(parameter.name, parameter.type) for parameter in signature(op).parameters]
+    same = arguments == [(parameter.name, parameter.type) for parameter in signature(twin).parameters]
+    return twin if same else None
+
+
+def hidden_write(op: OpOverload, args: tuple[Any, ...]) -> str | None:
+    """Why `op` writes to memory its schema doesn't declare as written, in words; None if it doesn't."""
+    given = dict(zip((parameter.name for parameter in signature(op).parameters), args, strict=True))
+    training = given.get("training", given.get("use_input_stats"))
+    if "running_mean" in given and training is not False and given["running_mean"] is not None:
+        return f"{op} in training mode updates its running statistics; call model.eval() first"
+    if given.get("binary_post_op") == "sum":
+        return f"{op} with 'sum' overwrites its operand 'other'; capture the graph before it is lowered to oneDNN ops"
+    return None
+
+
+class Aliases:
+    """Which values may share memory: a union-find over value indices.
+
+    Two values are joined when their fakes share a storage or an operator's schema says they may. A set is `rooted` when
+    it holds memory the caller sees: an input, parameter or buffer.
+    """
+
+    def __init__(self) -> None:
+        self._parent: dict[int, int] = {}
+        self._members: dict[int, list[int]] = {}
+        self._roots: dict[int, int] = {}
+        self._by_storage: dict[int, int] = {}
+
+    def add(self, index: int, fake: Any, may_share: Iterable[int] = (), rooted: bool = False) -> None:
+        """Register value `index`, which shares memory with what its fake's storage says and with `may_share`."""
+        self._parent[index] = index
+        self._members[index] = [index]
+        if rooted:
+            self._roots[index] = index
+        for key in storages(fake):
+            self._join(self._by_storage.setdefault(key, index), index)
+        for other in may_share:
+            self._join(other, index)
+
+    def root(self, index: int) -> int | None:
+        """The caller-visible value that `index` may share memory with, if any."""
+        return self._roots.get(self._find(index))
+
+    def others(self, index: int) -> list[int]:
+        """The other values that may share memory with `index`."""
+        return [member for member in self._members[self._find(index)] if member != index]
+
+    def _find(self, index: int) -> int:
+        while self._parent[index] != index:
+            self._parent[index] = self._parent[self._parent[index]]
+            index = self._parent[index]
+        return index
+
+    def _join(self, left: int, right: int) -> None:
+        left, right = self._find(left), self._find(right)
+        if left == right:
+            return
+        if len(self._members[left]) < len(self._members[right]):
+            left, right = right, left
+        self._parent[right] = left
+        self._members[left].extend(self._members.pop(right))
+        root = self._roots.get(left, self._roots.get(right))
+        if root is not None:
+            self._roots[left] = root
+
+
+def storages(fake: Any) -> list[int]:
+    """The storage keys of the tensors in a fake value."""
+    if isinstance(fake, torch.Tensor):
+        found = [storage_key(fake)]
+    elif isinstance(fake, (list, tuple, dict)):
+        found = [storage_key(leaf) for leaf in pytree.tree_leaves(fake) if isinstance(leaf, torch.Tensor)]
+    else:
+        return []
+    return [key for key in found if key is not None]
+
+
+def refuse(where: str, target: str, why: str) -> Unsupported:
+    """The error for a write the caller would see."""
+    return Unsupported(f"{where} writes to {target}: {why}")

@@ -1,0 +1,148 @@
+"""Elementwise functions, read into `unary(f, x)`, and the binary operators of decompositions and residuals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx
+
+from qegraph.cost import MACHINE, traffic
+from qegraph.lang.terms import Tensor
+from qegraph.lang.vocabulary import add, clamp, div, fn, mul, named, relu, scalar, unary
+from qegraph.ops.table import Emission, Reading, reads, word
+from qegraph.program import Ref, Value
+from qegraph.snapshot import Data, ENode, Snapshot
+from qegraph.torch_names import aten
+
+_PLAIN: dict[str, Any] = {
+    "relu": aten.relu.default,
+    "silu": aten.silu.default,
+    "hardswish": aten.hardswish.default,
+    "hardsigmoid": aten.hardsigmoid.default,
+    "sigmoid": aten.sigmoid.default,
+    "tanh": aten.tanh.default,
+    "exp": aten.exp.default,
+    "erf": aten.erf.default,
+    "neg": aten.neg.default,
+}
+
+
+@reads(*_PLAIN.values())
+def read_plain(reading: Reading, value: Value) -> Tensor | None:
+    if not reading.dtype(value.args[0]).is_floating_point:
+        return None
+    name = next(name for name, target in _PLAIN.items() if target is value.target)
+    return unary(named(name), reading.tensor(value.args[0]))
+
+
+@reads(aten.gelu.default)
+def read_gelu(reading: Reading, value: Value) -> Tensor:
+    x, approximate = value.args
+    return unary(named("gelu-tanh" if approximate == "tanh" else "gelu"), reading.tensor(x))
+
+
+@reads(aten.leaky_relu.default)
+def read_leaky_relu(reading: Reading, value: Value) -> Tensor:
+    x, slope = value.args
+    return unary(fn("leaky_relu", float(slope), 0.0), reading.tensor(x))
+
+
+@reads(aten.relu6.default)
+def read_relu6(reading: Reading, value: Value) -> Tensor | None:
+    return clamped(reading, value.args[0], 0.0, 6.0)
+
+
+@reads(aten.hardtanh.default, aten.clamp.default)
+def read_clamp(reading: Reading, value: Value) -> Tensor | None:
+    x, low, high = value.args
+    return clamped(reading, x, low, high)
+
+
+@reads(aten.clamp_min.default)
+def read_clamp_min(reading: Reading, value: Value) -> Tensor | None:
+    return clamped(reading, value.args[0], value.args[1], None)
+
+
+@reads(aten.clamp_max.default)
+def read_clamp_max(reading: Reading, value: Value) -> Tensor | None:
+    return clamped(reading, value.args[0], None, value.args[1])
+
+
+def clamped(reading: Reading, x: Any, low: Any, high: Any) -> Tensor | None:
+    """clamp(x, low, high); max(x, 0) alone is relu. Bounds in the wrong order stay opaque."""
+    if not reading.dtype(x).is_floating_point or any(isinstance(bound, Ref) for bound in (low, high)):
+        return None
+    low, high = -math.inf if low is None else float(low), math.inf if high is None else float(high)
+    if not low <= high:
+        return None
+    f = relu() if (low, high) == (0.0, math.inf) else clamp(low, high)
+    return unary(f, reading.tensor(x))
+
+
+def _binary(build: Callable[[Tensor, Tensor], Tensor], reading: Reading, x: Any, y: Any) -> Tensor | None:
+    """Floats only; a Python number stands on the right, or on the left if it is there in the source."""
+    if not all(reading.dtype(each).is_floating_point for each in (x, y) if isinstance(each, Ref)):
+        return None
+    if not all(isinstance(each, (Ref, int, float)) for each in (x, y)) or isinstance(x, bool) or isinstance(y, bool):
+        return None
+    return build(_operand(reading, x), _operand(reading, y))
+
+
+def _operand(reading: Reading, x: Any) -> Tensor:
+    return reading.tensor(x) if isinstance(x, Ref) else scalar(float(x))
+
+
+@reads(aten.add.Tensor, aten.add.Scalar)
+def read_add(reading: Reading, value: Value) -> Tensor | None:
+    """alpha other than 1 stays opaque: no kernel multiplies its residual (D4)."""
+    x, y, alpha = value.args
+    return _binary(add, reading, x, y) if alpha == 1 else None
+
+
+@reads(aten.mul.Tensor, aten.mul.Scalar)
+def read_mul(reading: Reading, value: Value) -> Tensor | None:
+    return _binary(mul, reading, *value.args)
+
+
+@reads(aten.div.Tensor, aten.div.Scalar)
+def read_div(reading: Reading, value: Value) -> Tensor | None:
+    return _binary(div, reading, *value.args)
+
+
+def _cost(snapshot: Snapshot, node: ENode) -> float:
+    return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
+
+
+@word("Unary", _cost)
+def emit_unary(emission: Emission, node: ENode) -> fx.Node:
+    f: Data = node.args[0]
+    x = emission.node(node.args[1].number)
+    name, a, b = f.args
+    if name == "clamp":
+        return _emit_clamp(emission, node, x, a, b)
+    if name in ("gelu", "gelu-tanh"):
+        kwargs = {"approximate": "tanh" if name == "gelu-tanh" else "none"}
+        return emission.call((aten.gelu.default, kwargs), x)
+    if name == "leaky_relu":
+        return emission.call(aten.leaky_relu.default, x, a)
+    return emission.call(_PLAIN[name], x)
+
+
+def _emit_clamp(emission: Emission, node: ENode, x: fx.Node, low: float, high: float) -> fx.Node:
+    convert = int if emission.snapshot.dtype.get(node.eclass) in ("uint8", "int8") else float
+    bounds = [None if math.isinf(bound) else convert(bound) for bound in (low, high)]
+    return emission.call(aten.clamp.default, x, *bounds)
+
+
+def _emit_binary(target: Any) -> Callable[[Emission, ENode], fx.Node]:
+    def emit(emission: Emission, node: ENode) -> fx.Node:
+        x, y = (emission.node(each.number) for each in node.args)
+        return emission.call(target, x, y)
+
+    return emit
+
+
+for _name, _target in {"Add": aten.add.Tensor, "Mul": aten.mul.Tensor, "Div": aten.div.Tensor}.items():
+    word(_name, _cost)(_emit_binary(_target))

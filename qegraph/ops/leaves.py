@@ -1,0 +1,53 @@
+"""Inputs, constants, numbers, what isn't there, and what isn't modelled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from qegraph.cost import MACHINE, traffic
+from qegraph.ops.table import Emission, word
+from qegraph.program import Ref, map_refs
+from qegraph.snapshot import ClassRef, ENode, Snapshot
+
+
+def _free(snapshot: Snapshot, node: ENode) -> float:
+    return 0.0
+
+
+def _opaque_cost(snapshot: Snapshot, node: ENode) -> float:
+    """The same in every program that has it, as opaque values have no alternative; only sharing matters."""
+    return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
+
+
+@word("Leaf", _free, fresh=False)
+def emit_leaf(emission: Emission, node: ENode) -> fx.Node:
+    """Placeholders stand already; constants are fetched where they are first needed."""
+    return emission.node(node.eclass)
+
+
+@word("Scalar", _free, fresh=False)
+def emit_scalar(emission: Emission, node: ENode) -> Any:
+    return node.args[0]
+
+
+@word("Nothing", _free, fresh=False)
+def emit_nothing(emission: Emission, node: ENode) -> Any:
+    return None
+
+
+@word("Opaque", _opaque_cost, fresh=False)
+def emit_opaque(emission: Emission, node: ENode) -> fx.Node:
+    """The source node again, unchanged, reading what its operands have become."""
+    value = emission.value(node.args[0])
+    operands = iter(node.args[1])
+
+    def operand(item: Any) -> Any:
+        if not isinstance(item, Ref):
+            return item
+        reference: ClassRef = next(operands)
+        return emission.node(reference.number)
+
+    args, kwargs = map_refs((value.args, dict(value.kwargs)), operand)
+    return emission.call((value, kwargs), *args)

@@ -1,0 +1,113 @@
+"""quantize, dequantize, and the XOR that turns int8 codes into uint8 codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from qegraph.cost import MACHINE, traffic
+from qegraph.facts import RANGES
+from qegraph.lang.terms import QParams, Tensor
+from qegraph.lang.vocabulary import dequantize, per_channel, per_tensor, quantize
+from qegraph.ops.table import Emission, Reading, reads, word
+from qegraph.program import Value
+from qegraph.snapshot import Data, ENode, Snapshot
+from qegraph.torch_names import dtype_name, dtype_of, quantized_decomposed
+
+_MIN_SCALE = 1e-30
+
+
+def full_range(dtype: torch.dtype, low: int, high: int) -> tuple[int, int]:
+    """The range dequantize is given: its own plays no part, so equal codes get equal parameters."""
+    return RANGES.get(dtype_name(dtype), (low, high))
+
+
+def _literal(scale: Any, zero_point: Any) -> bool:
+    return isinstance(scale, (int, float)) and isinstance(zero_point, int)
+
+
+@reads(quantized_decomposed.quantize_per_tensor.default)
+def read_quantize(reading: Reading, value: Value) -> Tensor | None:
+    x, scale, zero_point, low, high, dtype = value.args
+    if not _literal(scale, zero_point) or reading.dtype(x) != torch.float32:
+        return None
+    return quantize(reading.tensor(x), per_tensor(float(scale), zero_point, low, high, dtype_name(dtype)))
+
+
+@reads(quantized_decomposed.dequantize_per_tensor.default)
+def read_dequantize(reading: Reading, value: Value) -> Tensor | None:
+    x, scale, zero_point, low, high, dtype, out_dtype = value.args
+    if not _literal(scale, zero_point) or reading.dtype(x) != dtype:
+        return None
+    q = per_tensor(float(scale), zero_point, *full_range(dtype, low, high), dtype_name(dtype))
+    _note_per_tensor_weight(reading, x, q, float(scale))
+    return dequantize(reading.tensor(x), q, dtype_name(out_dtype or torch.float32))
+
+
+def _note_per_tensor_weight(reading: Reading, x: Any, q: QParams, scale: float) -> None:
+    if reading.constant(x) is not None and scale > _MIN_SCALE:
+        reading.fact("scales-fit", q, reading.tensor(x))
+
+
+@reads(quantized_decomposed.dequantize_per_channel.default)
+def read_dequantize_per_channel(reading: Reading, value: Value) -> Tensor | None:
+    x, scales, zero_points, axis, low, high, dtype, out_dtype = value.args
+    shape = reading.shape(x)
+    if zero_points is None or reading.dtype(x) != dtype:
+        return None
+    axis %= len(shape)
+    range_ = full_range(dtype, low, high)
+    q = per_channel(reading.tensor(scales), reading.tensor(zero_points), axis, *range_, dtype_name(dtype))
+    known_scales, known_zero_points = reading.constant(scales), reading.constant(zero_points)
+    if known_zero_points is not None and not bool(known_zero_points.any()):
+        reading.fact("symmetric", q)
+    if known_scales is not None and _fit(known_scales, shape[axis]):
+        reading.fact("scales-fit", q, reading.tensor(x))
+    return dequantize(reading.tensor(x), q, dtype_name(out_dtype or torch.float32))
+
+
+def _fit(scales: torch.Tensor, channels: int) -> bool:
+    if scales.dtype != torch.float32 or tuple(scales.shape) != (channels,):
+        return False
+    return bool((scales > _MIN_SCALE).all()) and bool(scales.isfinite().all())
+
+
+def _codes_cost(snapshot: Snapshot, node: ENode) -> float:
+    return MACHINE.codes_call + 2 * traffic(snapshot, node.eclass, *node.children[:1])
+
+
+@word("Quantize", _codes_cost)
+def emit_quantize(emission: Emission, node: ENode) -> fx.Node:
+    x, q = node.args
+    scale, zero_point, low, high, dtype = q.args
+    target = quantized_decomposed.quantize_per_tensor.default
+    return emission.call(target, emission.node(x.number), scale, zero_point, low, high, dtype_of(dtype))
+
+
+@word("Dequantize", _codes_cost)
+def emit_dequantize(emission: Emission, node: ENode) -> fx.Node:
+    x, q, dtype = node.args
+    if q.name == "PerTensor":
+        target = quantized_decomposed.dequantize_per_tensor.default
+        scale, zero_point, low, high, codes = q.args
+        args: list[Any] = [emission.node(x.number), scale, zero_point, low, high, dtype_of(codes)]
+    else:
+        target = quantized_decomposed.dequantize_per_channel.default
+        scales, zero_points, axis, low, high, codes = q.args
+        operands = [emission.node(each.number) for each in (x, scales, zero_points)]
+        args = [*operands, axis, low, high, dtype_of(codes)]
+    kwargs = {} if dtype == "float32" else {"out_dtype": dtype_of(dtype)}
+    return emission.call((target, kwargs), *args)
+
+
+@word("Flip", _codes_cost)
+def emit_flip(emission: Emission, node: ENode) -> fx.Node:
+    as_bytes = emission.call(torch.ops.aten.view.dtype, emission.node(node.args[0].number), torch.uint8)
+    return emission.call(torch.ops.aten.bitwise_xor.Scalar, as_bytes, 0x80)
+
+
+def scale_of(q: Data) -> tuple[float, int]:
+    """(scale, zero point) of literal per-tensor parameters; (1, 0) for plain floats."""
+    return (q.args[0], q.args[1]) if q.name == "PerTensor" else (1.0, 0)

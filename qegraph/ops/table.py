@@ -1,0 +1,86 @@
+"""The op table: `reads` registers how an operator of torch is read, `word` what a word costs and is emitted as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import fx
+
+from qegraph.lang.terms import Tensor
+from qegraph.program import Value
+from qegraph.snapshot import ENode, Snapshot
+
+
+class Reading(Protocol):
+    """What a reader may ask about the program."""
+
+    def tensor(self, operand: Any) -> Tensor: ...
+    def shape(self, operand: Any) -> tuple[int, ...]: ...
+    def dtype(self, operand: Any) -> torch.dtype: ...
+    def constant(self, operand: Any) -> torch.Tensor | None: ...
+    def value(self, operand: Any) -> Value: ...
+    def dims(self, sizes: Any) -> tuple[int, ...]: ...
+    def fact(self, relation: str, *arguments: Any) -> None: ...
+
+
+class Emission(Protocol):
+    """What an emitter may ask and do. `call` adds a node for the e-class being emitted."""
+
+    snapshot: Snapshot
+
+    def node(self, eclass: int) -> fx.Node: ...
+    def call(self, target: Any, *args: Any) -> fx.Node: ...
+    def sizes(self, dims: tuple[int, ...]) -> list[Any]: ...
+    def constant(self, eclass: int) -> torch.Tensor: ...
+    def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node: ...
+    def packed(self, make: Callable[[], torch.nn.Module], key: Any) -> fx.Node: ...
+    def scratch(self, eclass: int) -> bool: ...
+    def channels_last(self, eclass: int) -> bool: ...
+    def value(self, index: int) -> Value: ...
+
+
+Reader = Callable[[Reading, Value], Tensor | None]
+Cost = Callable[[Snapshot, ENode], float]
+Emitter = Callable[[Emission, ENode], fx.Node]
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the vocabulary as extraction and emission see it.
+
+    cost    estimated µs of one call at the real shapes; inf where this e-node can't be emitted.
+    emit    adds the nodes.
+    fresh   the result owns its memory, so that a later in-place `sum` may write it once nothing reads it any more.
+    """
+
+    name: str
+    cost: Cost
+    emit: Emitter
+    fresh: bool
+
+
+READERS: dict[Any, Reader] = {}
+WORDS: dict[str, Word] = {}
+
+
+def reads(*targets: Any) -> Callable[[Reader], Reader]:
+    """Register a reader; it returns None for a use of the operator that is not modelled."""
+
+    def register(reader: Reader) -> Reader:
+        READERS.update(dict.fromkeys(targets, reader))
+        return reader
+
+    return register
+
+
+def word(name: str, cost: Cost, fresh: bool = True) -> Callable[[Emitter], Emitter]:
+    """Register cost and emission of a word."""
+
+    def register(emit: Emitter) -> Emitter:
+        WORDS[name] = Word(name, cost, emit, fresh)
+        return emit
+
+    return register

@@ -1,0 +1,110 @@
+"""Laws of the codes themselves: where quantize and dequantize meet, and what commutes with them."""
+
+from qegraph.lang import (
+    Dims,
+    Integer,
+    Move,
+    Number,
+    QParams,
+    Tensor,
+    Text,
+    cat,
+    clamp,
+    dequantize,
+    has_dtype,
+    max_pool,
+    move,
+    narrower_than_dtype,
+    per_tensor,
+    per_tensor_params,
+    positive_scale,
+    quantize,
+    relu,
+    rewrite,
+    rule,
+    spans_dtype,
+    unary,
+)
+from qegraph.lang.rule import Rewrite
+
+
+@rule
+def codes_survive(x: Tensor, q: QParams) -> Rewrite:
+    """quantize(dequantize(x, q), q) = x"""
+    return rewrite(quantize(dequantize(x, q, "float32"), q)).to(x).when(per_tensor_params(q), positive_scale(q), spans_dtype(q))
+
+
+@rule
+def narrow_range(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text, l0: Integer, h0: Integer) -> Rewrite:
+    """quantize(x, lo..hi) = clamp(quantize(x, full range), lo, hi)"""
+    return (
+        rewrite(quantize(x, per_tensor(s, z, lo, hi, d)))
+        .to(unary(clamp(Number.of("to-f64", lo), Number.of("to-f64", hi)), quantize(x, per_tensor(s, z, l0, h0, d))))
+        .when(narrower_than_dtype(lo, hi, d, l0, h0))
+    )
+
+
+@rule
+def relu_of_codes(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text) -> Rewrite:
+    """quantize(relu(dequantize(x, q)), q) = max(x, zero point)"""
+    q = per_tensor(s, z, lo, hi, d)
+    clamped = unary(clamp(Number.of("to-f64", z), Number.of("to-f64", hi)), x)
+    return rewrite(quantize(unary(relu(), dequantize(x, q, "float32")), q)).to(clamped).when(positive_scale(q), spans_dtype(q), zero_point_in_range(z, lo, hi))
+
+
+def zero_point_in_range(z: Integer, lo: Integer, hi: Integer):  # noqa: ANN201
+    from qegraph.lang import Guard
+
+    return Guard("zero-point-in-range", "the zero point must be a code", (f"(<= {lo} {z})", f"(<= {z} {hi})"))
+
+
+@rule
+def quantize_through_move(m: Move, x: Tensor, q: QParams) -> Rewrite:
+    """quantize(move(x), q) = move(quantize(x, q))"""
+    return rewrite(quantize(move(m, x), q)).to(move(m, quantize(x, q))).when(per_tensor_params(q))
+
+
+@rule
+def dequantize_through_move(m: Move, x: Tensor, q: QParams) -> Rewrite:
+    """move(dequantize(x, q)) = dequantize(move(x), q)"""
+    return rewrite(move(m, dequantize(x, q, "float32"))).to(dequantize(move(m, x), q, "float32")).when(per_tensor_params(q))
+
+
+@rule
+def quantize_through_max_pool(x: Tensor, k: Dims, s: Dims, p: Dims, d: Dims, c: Integer, q: QParams) -> Rewrite:
+    """quantize(max(x_i), q) = max(quantize(x_i, q)) : rounding and clamping are monotone"""
+    return (
+        rewrite(quantize(max_pool(x, k, s, p, d, c), q))
+        .to(max_pool(quantize(x, q), k, s, p, d, c))
+        .when(per_tensor_params(q), positive_scale(q))
+    )
+
+
+@rule
+def dequantize_through_max_pool(x: Tensor, k: Dims, s: Dims, p: Dims, d: Dims, c: Integer, q: QParams) -> Rewrite:
+    """max(dequantize(x_i, q)) = dequantize(max(x_i), q)"""
+    return (
+        rewrite(max_pool(dequantize(x, q, "float32"), k, s, p, d, c))
+        .to(dequantize(max_pool(x, k, s, p, d, c), q, "float32"))
+        .when(per_tensor_params(q), positive_scale(q))
+    )
+
+
+@rule
+def quantize_through_cat(x: Tensor, y: Tensor, d: Integer, q: QParams) -> Rewrite:
+    """quantize(cat(x, y), q) = cat(quantize(x, q), quantize(y, q))"""
+    return rewrite(quantize(cat(x, y, d), q)).to(cat(quantize(x, q), quantize(y, q), d)).when(per_tensor_params(q))
+
+
+@rule
+def dequantize_through_cat(x: Tensor, y: Tensor, d: Integer, q: QParams) -> Rewrite:
+    """cat(dequantize(x, q), dequantize(y, q)) = dequantize(cat(x, y), q)"""
+    return (
+        rewrite(cat(dequantize(x, q, "float32"), dequantize(y, q, "float32"), d))
+        .to(dequantize(cat(x, y, d), q, "float32"))
+        .when(per_tensor_params(q), has_dtype_of(x, q), has_dtype_of(y, q))
+    )
+
+
+def has_dtype_of(x: Tensor, q: QParams):  # noqa: ANN201
+    return has_dtype(x, Text.of("q-dtype", q))

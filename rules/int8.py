@@ -1,0 +1,161 @@
+"""How contractions of dequantized values become int8 kernels, and what those kernels take in with them."""
+
+from qegraph.lang import (
+    Dims,
+    Guard,
+    Integer,
+    Kind,
+    Move,
+    Number,
+    QParams,
+    Tensor,
+    UnaryFn,
+    absent,
+    absorbs,
+    add,
+    conv,
+    dequantize,
+    differs,
+    expand,
+    flip,
+    gemm,
+    has_dtype,
+    identity,
+    kernel_accepts,
+    kernel_adds_bias,
+    kernel_reads_activation,
+    kernel_reads_weight,
+    move,
+    nothing,
+    per_tensor,
+    positive_scale,
+    qgemm,
+    quantize,
+    real,
+    rewrite,
+    rule,
+    same_dtype,
+    shape_is,
+    spans_dtype,
+    unary,
+    view,
+)
+from qegraph.lang.rule import Rewrite
+
+FLOAT = real("float32")
+
+
+@rule
+def gemm_int8(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor) -> Rewrite:
+    """gemm(dq(x), dq(w)) + b = s_x s_w sum((x - z_x) w) + b : the sum of the codes is exact in int32"""
+    return (
+        rewrite(gemm(k, dequantize(x, qx, "float32"), dequantize(w, qw, "float32"), b))
+        .to(qgemm(k, x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT))
+        .when(*kernel_reads_activation(k, x, qx), *kernel_reads_weight(k, w, qw), kernel_adds_bias(w, b))
+    )
+
+
+@rule
+def post_op(
+    f: UnaryFn, k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, o: Tensor, qo: QParams
+) -> Rewrite:
+    """f(qgemm(...)) = qgemm(..., f) : the kernel applies f to its float32 accumulator before it stores"""
+    return (
+        rewrite(unary(f, qgemm(k, x, qx, w, qw, b, o, qo, identity(), FLOAT)))
+        .to(qgemm(k, x, qx, w, qw, b, o, qo, f, FLOAT))
+        .when(kernel_accepts(k, qo, FLOAT, f))
+    )
+
+
+@rule
+def residual(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, y: Tensor) -> Rewrite:
+    """qgemm(...) + y = qgemm(..., + y) : the kernel adds a float operand of its own shape"""
+    product = qgemm(k, x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT)
+    return (
+        rewrite(add(product, y))
+        .to(qgemm(k, x, qx, w, qw, b, y, FLOAT, identity(), FLOAT))
+        .when(has_dtype(y, "float32"), same_shape_as_product(product, y), kernel_accepts(k, FLOAT, FLOAT, identity()))
+    )
+
+
+def same_shape_as_product(product: Tensor, y: Tensor) -> Guard:
+    return Guard("residual-shape", "the residual must have the product's own shape", (f"(= (shape {product}) (shape {y}))",))
+
+
+@rule
+def residual_broadcast(g: Tensor, y: Tensor, s: Dims, t: Dims) -> Rewrite:
+    """g + y = g + expand(y) : a broadcast residual is spread out first, which the kernels need"""
+    return (
+        rewrite(add(g, y))
+        .to(add(g, move(expand(s), y)))
+        .when(absorbs(g), shape_is(g, s), shape_is(y, t), differs(s, t), has_dtype(y, "float32"), sum_has_shape(g, y, s))
+    )
+
+
+def sum_has_shape(g: Tensor, y: Tensor, s: Dims) -> Guard:
+    return Guard("sum-shape", "the sum must have the product's shape: only the residual may be broadcast", (f"(= {s} (shape (Add {g} {y})))",))
+
+
+@rule
+def requantize(
+    k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, o: Tensor, qo: QParams, f: UnaryFn, q: QParams
+) -> Rewrite:
+    """quantize(qgemm(...), q) = qgemm(... -> q) : the kernel rounds and saturates itself, 1 LSB apart at ties"""
+    return (
+        rewrite(quantize(qgemm(k, x, qx, w, qw, b, o, qo, f, FLOAT), q))
+        .to(qgemm(k, x, qx, w, qw, b, o, qo, f, q))
+        .when(spans_dtype(q), positive_scale(q), kernel_accepts(k, qo, q, f))
+    )
+
+
+@rule
+def requantize_residual(
+    k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, y: Tensor, qy: QParams, f: UnaryFn, q: QParams
+) -> Rewrite:
+    """quantize(qgemm(..., + dq(y), f), q) = qgemm(..., + y, f -> q) : the residual is read as codes too"""
+    product = qgemm(k, x, qx, w, qw, b, dequantize(y, qy, "float32"), FLOAT, f, FLOAT)
+    codes = Guard("residual-codes", "a residual read as codes must have the output's dtype", (f"(= (dtype {y}) (q-dtype {q}))",))
+    return (
+        rewrite(quantize(product, q))
+        .to(qgemm(k, x, qx, w, qw, b, y, qy, f, q))
+        .when(spans_dtype(q), positive_scale(q), codes, kernel_accepts(k, qy, q, f))
+    )
+
+
+@rule
+def conv_of_int8(
+    st: Dims, pd: Dims, dl: Dims, g: Integer, x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, w: Tensor, b: Tensor
+) -> Rewrite:
+    """dq(x: int8, z) = dq(x xor 0x80: uint8, z + 128) : convolution kernels read uint8 only"""
+    kind = conv(st, pd, dl, g)
+    return rewrite(gemm(kind, dequantize(x, per_tensor(s, z, lo, hi, "int8"), "float32"), w, b)).to(
+        gemm(kind, dequantize(flip(x), per_tensor(s, plus_128(z), plus_128(lo), plus_128(hi), "uint8"), "float32"), w, b)
+    )
+
+
+@rule
+def flip_of_quantize(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer) -> Rewrite:
+    """quantize(x, int8, z) xor 0x80 = quantize(x, uint8, z + 128)"""
+    return rewrite(flip(quantize(x, per_tensor(s, z, lo, hi, "int8")))).to(
+        quantize(x, per_tensor(s, plus_128(z), plus_128(lo), plus_128(hi), "uint8"))
+    )
+
+
+def plus_128(i: Integer) -> Integer:
+    return Integer.of("+", i, 128)
+
+
+@rule
+def post_op_through_move(f: UnaryFn, m: Move, x: Tensor) -> Rewrite:
+    """f(move(x)) = move(f(x)) : elementwise, so where the elements stand plays no part"""
+    return rewrite(unary(f, move(m, x))).to(move(m, unary(f, x))).when(absorbs(x))
+
+
+@rule
+def residual_through_view(v: Dims, g: Tensor, y: Tensor, s: Dims) -> Rewrite:
+    """view(g) + y = view(g + view(y)) : both sums pair the same elements"""
+    return (
+        rewrite(add(move(view(v), g), y))
+        .to(move(view(v), add(g, move(view(s), y))))
+        .when(absorbs(g), shape_is(y, v), same_dtype(g, y), shape_is(g, s))
+    )

@@ -1,0 +1,51 @@
+"""Rearrangements: views of views, views that change nothing, and views a linear doesn't see."""
+
+from qegraph.lang import (
+    Dims,
+    Integer,
+    Tensor,
+    expand,
+    gemm,
+    keeps_last_dim,
+    linear,
+    move,
+    rewrite,
+    rule,
+    shape_is,
+    view,
+)
+from qegraph.lang.rule import Guard, Rewrite
+
+
+@rule
+def view_of_view(s: Dims, t: Dims, x: Tensor) -> Rewrite:
+    """view(view(x, s), t) = view(x, t)"""
+    return rewrite(move(view(t), move(view(s), x))).to(move(view(t), x))
+
+
+@rule
+def view_of_same_shape(s: Dims, x: Tensor) -> Rewrite:
+    """view(x, shape of x) = x"""
+    return rewrite(move(view(s), x)).to(x).when(shape_is(x, s))
+
+
+@rule
+def expand_to_same_shape(s: Dims, x: Tensor) -> Rewrite:
+    """expand(x, shape of x) = x"""
+    return rewrite(move(expand(s), x)).to(x).when(shape_is(x, s))
+
+
+@rule
+def linear_through_view(s: Dims, x: Tensor, w: Tensor, b: Tensor, t: Dims, n: Integer) -> Rewrite:
+    """linear(view(x), w, b) = view(linear(x, w, b)) where the view keeps the last dim"""
+    regrouped = move(view(s), x)
+    return (
+        rewrite(gemm(linear(), regrouped, w, b))
+        .to(move(view(Dims.of("vec-push", Dims.of("vec-pop", s), n)), gemm(linear(), x, w, b)))
+        .when(keeps_last_dim(regrouped, x), shape_is(x, t), outputs_are(w, n))
+    )
+
+
+def outputs_are(w: Tensor, n: Integer) -> Guard:
+    """Binds n, the number of output channels."""
+    return Guard("outputs-are", "the weight must have a known shape", (f"(= {n} (vec-get (shape {w}) 0))",), (n,))

@@ -1,0 +1,139 @@
+"""Exact spellings: what decompositions write in several operators, read back as the one word it is."""
+
+from qegraph.lang import (
+    Guard,
+    Integer,
+    Number,
+    Tensor,
+    add,
+    clamp,
+    close,
+    div,
+    gemm,
+    has_dtype,
+    is_vector,
+    last_dim_is,
+    linear,
+    matmul,
+    move,
+    mul,
+    named,
+    nothing,
+    permute,
+    relu,
+    rewrite,
+    rule,
+    scalar,
+    stacks,
+    unary,
+    vec,
+)
+from qegraph.lang.rule import Rewrite
+
+TRANSPOSE = permute(vec(1, 0))
+
+
+@rule
+def matmul_is_linear(x: Tensor, w: Tensor) -> Rewrite:
+    """x @ transpose(w) = linear(x, w)"""
+    return rewrite(matmul(x, move(TRANSPOSE, w))).to(gemm(linear(), x, w, nothing())).when(is_matrix(w))
+
+
+def is_matrix(w: Tensor) -> Guard:
+    return Guard("is-matrix", "the weight must be a matrix", (f"(= 2 (rank {w}))",))
+
+
+@rule
+def batched_matmul_is_linear(x: Tensor, y: Tensor, w: Tensor) -> Rewrite:
+    """x[i] @ transpose(w) for every i = linear(x, w)"""
+    return rewrite(matmul(x, y)).to(gemm(linear(), x, w, nothing())).when(stacks(y, move(TRANSPOSE, w)), is_matrix(w))
+
+
+@rule
+def bias_of_linear(x: Tensor, w: Tensor, b: Tensor, n: Integer) -> Rewrite:
+    """linear(x, w) + b = linear(x, w, b) for a vector b over the outputs"""
+    product = gemm(linear(), x, w, nothing())
+    return (
+        rewrite(add(product, b))
+        .to(gemm(linear(), x, w, b))
+        .when(last_dim_is(product, n), is_vector(b, n), has_dtype(b, "float32"), has_dtype(product, "float32"))
+    )
+
+
+@rule
+def clamp_of_clamp(x: Tensor, a: Number, b: Number, c: Number, d: Number) -> Rewrite:
+    """clamp(clamp(x, a, b), c, d) = clamp(x, max(a, c), min(b, d)) where the ranges meet"""
+    low, high = Number.of("max", a, c), Number.of("min", b, d)
+    meet = Guard("ranges-meet", "the two ranges must overlap", (f"(<= {low} {high})",))
+    return rewrite(unary(clamp(c, d), unary(clamp(a, b), x))).to(unary(clamp(low, high), x)).when(meet)
+
+
+@rule
+def clamp_of_relu(x: Tensor, c: Number, d: Number) -> Rewrite:
+    """clamp(relu(x), c, d) = clamp(x, max(0, c), d)"""
+    low = Number.of("max", 0.0, c)
+    meet = Guard("ranges-meet", "the two ranges must overlap", (f"(<= {low} {d})",))
+    return rewrite(unary(clamp(c, d), unary(relu(), x))).to(unary(clamp(low, d), x)).when(meet)
+
+
+@rule
+def relu_of_clamp(x: Tensor, a: Number, b: Number) -> Rewrite:
+    """relu(clamp(x, a, b)) = clamp(x, max(0, a), b)"""
+    low = Number.of("max", 0.0, a)
+    meet = Guard("ranges-meet", "the two ranges must overlap", (f"(<= {low} {b})",))
+    return rewrite(unary(relu(), unary(clamp(a, b), x))).to(unary(clamp(low, b), x)).when(meet)
+
+
+@rule
+def silu_of_sigmoid(x: Tensor) -> Rewrite:
+    """x * sigmoid(x) = silu(x)"""
+    return rewrite(mul(x, unary(named("sigmoid"), x))).to(unary(named("silu"), x))
+
+
+@rule
+def silu_of_exp(x: Tensor, one: Number) -> Rewrite:
+    """x / (exp(-x) + 1) = silu(x)"""
+    bottom = add(unary(named("exp"), unary(named("neg"), x)), scalar(one))
+    return rewrite(div(x, bottom)).to(unary(named("silu"), x)).when(close(one, 1.0))
+
+
+@rule
+def gelu_of_erf(x: Tensor, half: Number, root: Number, one: Number) -> Rewrite:
+    """x/2 * (erf(x / sqrt 2) + 1) = gelu(x)"""
+    erf = unary(named("erf"), mul(x, scalar(root)))
+    return (
+        rewrite(mul(mul(x, scalar(half)), add(erf, scalar(one))))
+        .to(unary(named("gelu"), x))
+        .when(close(half, 0.5), close(root, 0.7071067811865476), close(one, 1.0))
+    )
+
+
+@rule
+def gelu_of_tanh(x: Tensor, half: Number, cubic: Number, root: Number, one: Number) -> Rewrite:
+    """x/2 * (tanh(sqrt(2/pi) (x + 0.044715 x^3)) + 1) = gelu_tanh(x)"""
+    inner = mul(add(x, mul(mul(mul(x, x), x), scalar(cubic))), scalar(root))
+    return (
+        rewrite(mul(mul(x, scalar(half)), add(unary(named("tanh"), inner), scalar(one))))
+        .to(unary(named("gelu-tanh"), x))
+        .when(close(half, 0.5), close(cubic, 0.044715), close(root, 0.7978845608028654), close(one, 1.0))
+    )
+
+
+@rule
+def hardswish_of_clamp(x: Tensor, three: Number, low: Number, high: Number, six: Number) -> Rewrite:
+    """x * clamp(x + 3, 0, 6) / 6 = hardswish(x)"""
+    return (
+        rewrite(div(mul(x, unary(clamp(low, high), add(x, scalar(three)))), scalar(six)))
+        .to(unary(named("hardswish"), x))
+        .when(close(three, 3.0), zero(low), close(high, 6.0), close(six, 6.0))
+    )
+
+
+@rule
+def hardswish_of_hardsigmoid(x: Tensor) -> Rewrite:
+    """x * hardsigmoid(x) = hardswish(x)"""
+    return rewrite(mul(x, unary(named("hardsigmoid"), x))).to(unary(named("hardswish"), x))
+
+
+def zero(value: Number) -> Guard:
+    return Guard("zero", "the bound must be 0", (f"(= {value} 0.0)",))
