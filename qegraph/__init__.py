@@ -1,0 +1,25 @@
+"""qegraph: an e-graph engine for PT2E-quantized graphs and oneDNN int8 kernels."""
+
+from qegraph.errors import CaptureError as CaptureError
+from qegraph.errors import QegraphError as QegraphError
+from qegraph.errors import RequirementError as RequirementError
+from qegraph.errors import RuleError as RuleError
+from qegraph.errors import Unsupported as Unsupported
+from qegraph.load_rules import shipped as shipped_rules
+from qegraph.pipeline import optimize as optimize
+from qegraph.report import Report as Report
+from qegraph.report import explain as explain
+from qegraph.saturate import Budget as Budget
+
+__all__ = [
+    "Budget",
+    "CaptureError",
+    "QegraphError",
+    "Report",
+    "RequirementError",
+    "RuleError",
+    "Unsupported",
+    "explain",
+    "optimize",
+    "shipped_rules",
+]

@@ -58,7 +58,8 @@ def is_pure(node: fx.Node, call: Call, fake: Any) -> bool:
         return False
     if facts.is_random:
         return _randomness_is_off(op, call)
-    return not node.is_impure(impure_random=False)
+    # a functional twin stands for an in-place node, whose own write is gone
+    return node.target is not op or not node.is_impure(impure_random=False)
 
 
 def _randomness_is_off(op: OpOverload, call: Call) -> bool:

@@ -72,8 +72,8 @@ _TENSORS = """
 
 # What the int8 kernels need to know about their operands.
 _KERNEL = """
-(= e (Gemm k x w b)) (= b (Nothing)) => (bias-fits b w)
-(= e (Gemm k x w b)) (= v (shape w)) (= n (vec-get v 0)) (= (shape b) (vec-of n)) (= (dtype b) "float32") => (bias-fits b w)
+(= e (Gemm k x (Dequantize w q t) b)) (= b (Nothing)) => (bias-fits b w)
+(= e (Gemm k x (Dequantize w q t) b)) (= v (shape w)) (= n (vec-get v 0)) (= (shape b) (vec-of n)) (= (dtype b) "float32") => (bias-fits b w)
 (= e (QGemm k x qx w qw b o qo (Fn "identity" 0.0 0.0) (Real d))) => (absorbs e)
 (= e (Moved m x)) (absorbs x) => (absorbs e)
 (= e (Moved m w)) (= 2 (rank w)) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)

@@ -94,6 +94,21 @@ class PackedConv(PackedWeight):
         return torch.ops.onednn.qconv_prepack(self.weight, self.scales, *self.layout)
 
 
+class InputChecks(torch.nn.Module):
+    """The checks `torch.export` leaves at the start of a graph. They can't be pickled: a loaded copy goes without."""
+
+    def __init__(self, checks: torch.nn.Module) -> None:
+        super().__init__()
+        self.checks: torch.nn.Module | None = checks
+
+    def forward(self, *args: Any) -> None:
+        if self.checks is not None:
+            self.checks(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_modules": {"checks": None}}
+
+
 def _packed_of(key: str) -> torch.Tensor:
     owner = _OWNERS.get(key)
     if owner is None:

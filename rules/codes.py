@@ -10,8 +10,9 @@ from qegraph.lang import (
     Text,
     cat,
     clamp,
+    codes_of,
     dequantize,
-    has_dtype,
+    is_code,
     max_pool,
     move,
     narrower_than_dtype,
@@ -49,13 +50,8 @@ def relu_of_codes(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d:
     """quantize(relu(dequantize(x, q)), q) = max(x, zero point)"""
     q = per_tensor(s, z, lo, hi, d)
     clamped = unary(clamp(Number.of("to-f64", z), Number.of("to-f64", hi)), x)
-    return rewrite(quantize(unary(relu(), dequantize(x, q, "float32")), q)).to(clamped).when(positive_scale(q), spans_dtype(q), zero_point_in_range(z, lo, hi))
+    return rewrite(quantize(unary(relu(), dequantize(x, q, "float32")), q)).to(clamped).when(positive_scale(q), spans_dtype(q), is_code(z, lo, hi))
 
-
-def zero_point_in_range(z: Integer, lo: Integer, hi: Integer):  # noqa: ANN201
-    from qegraph.lang import Guard
-
-    return Guard("zero-point-in-range", "the zero point must be a code", (f"(<= {lo} {z})", f"(<= {z} {hi})"))
 
 
 @rule
@@ -102,9 +98,5 @@ def dequantize_through_cat(x: Tensor, y: Tensor, d: Integer, q: QParams) -> Rewr
     return (
         rewrite(cat(dequantize(x, q, "float32"), dequantize(y, q, "float32"), d))
         .to(dequantize(cat(x, y, d), q, "float32"))
-        .when(per_tensor_params(q), has_dtype_of(x, q), has_dtype_of(y, q))
+        .when(per_tensor_params(q), codes_of(x, q), codes_of(y, q))
     )
-
-
-def has_dtype_of(x: Tensor, q: QParams):  # noqa: ANN201
-    return has_dtype(x, Text.of("q-dtype", q))

@@ -2,7 +2,6 @@
 
 from qegraph.lang import (
     Dims,
-    Guard,
     Integer,
     Kind,
     Move,
@@ -29,6 +28,7 @@ from qegraph.lang import (
     nothing,
     per_tensor,
     positive_scale,
+    product_shape,
     qgemm,
     quantize,
     real,
@@ -37,12 +37,18 @@ from qegraph.lang import (
     same_dtype,
     shape_is,
     spans_dtype,
+    stored_like,
+    sum_shape,
     unary,
     view,
 )
 from qegraph.lang.rule import Rewrite
 
 FLOAT = real("float32")
+
+
+def plus_128(i: Integer) -> Integer:
+    return Integer.of("+", i, 128)
 
 
 @rule
@@ -74,12 +80,9 @@ def residual(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor,
     return (
         rewrite(add(product, y))
         .to(qgemm(k, x, qx, w, qw, b, y, FLOAT, identity(), FLOAT))
-        .when(has_dtype(y, "float32"), same_shape_as_product(product, y), kernel_accepts(k, FLOAT, FLOAT, identity()))
+        .when(has_dtype(y, "float32"), product_shape(product, y), kernel_accepts(k, FLOAT, FLOAT, identity()))
     )
 
-
-def same_shape_as_product(product: Tensor, y: Tensor) -> Guard:
-    return Guard("residual-shape", "the residual must have the product's own shape", (f"(= (shape {product}) (shape {y}))",))
 
 
 @rule
@@ -88,12 +91,9 @@ def residual_broadcast(g: Tensor, y: Tensor, s: Dims, t: Dims) -> Rewrite:
     return (
         rewrite(add(g, y))
         .to(add(g, move(expand(s), y)))
-        .when(absorbs(g), shape_is(g, s), shape_is(y, t), differs(s, t), has_dtype(y, "float32"), sum_has_shape(g, y, s))
+        .when(absorbs(g), shape_is(g, s), shape_is(y, t), differs(s, t), has_dtype(y, "float32"), sum_shape(g, y, s))
     )
 
-
-def sum_has_shape(g: Tensor, y: Tensor, s: Dims) -> Guard:
-    return Guard("sum-shape", "the sum must have the product's shape: only the residual may be broadcast", (f"(= {s} (shape (Add {g} {y})))",))
 
 
 @rule
@@ -114,11 +114,10 @@ def requantize_residual(
 ) -> Rewrite:
     """quantize(qgemm(..., + dq(y), f), q) = qgemm(..., + y, f -> q) : the residual is read as codes too"""
     product = qgemm(k, x, qx, w, qw, b, dequantize(y, qy, "float32"), FLOAT, f, FLOAT)
-    codes = Guard("residual-codes", "a residual read as codes must have the output's dtype", (f"(= (dtype {y}) (q-dtype {q}))",))
     return (
         rewrite(quantize(product, q))
         .to(qgemm(k, x, qx, w, qw, b, y, qy, f, q))
-        .when(spans_dtype(q), positive_scale(q), codes, kernel_accepts(k, qy, q, f))
+        .when(spans_dtype(q), positive_scale(q), stored_like(y, q), kernel_accepts(k, qy, q, f))
     )
 
 
@@ -140,9 +139,6 @@ def flip_of_quantize(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer)
         quantize(x, per_tensor(s, plus_128(z), plus_128(lo), plus_128(hi), "uint8"))
     )
 
-
-def plus_128(i: Integer) -> Integer:
-    return Integer.of("+", i, 128)
 
 
 @rule

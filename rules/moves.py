@@ -9,12 +9,13 @@ from qegraph.lang import (
     keeps_last_dim,
     linear,
     move,
+    outputs_are,
     rewrite,
     rule,
     shape_is,
     view,
 )
-from qegraph.lang.rule import Guard, Rewrite
+from qegraph.lang.rule import Rewrite
 
 
 @rule
@@ -44,8 +45,3 @@ def linear_through_view(s: Dims, x: Tensor, w: Tensor, b: Tensor, t: Dims, n: In
         .to(move(view(Dims.of("vec-push", Dims.of("vec-pop", s), n)), gemm(linear(), x, w, b)))
         .when(keeps_last_dim(regrouped, x), shape_is(x, t), outputs_are(w, n))
     )
-
-
-def outputs_are(w: Tensor, n: Integer) -> Guard:
-    """Binds n, the number of output channels."""
-    return Guard("outputs-are", "the weight must have a known shape", (f"(= {n} (vec-get (shape {w}) 0))",), (n,))

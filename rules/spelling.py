@@ -1,7 +1,6 @@
 """Exact spellings: what decompositions write in several operators, read back as the one word it is."""
 
 from qegraph.lang import (
-    Guard,
     Integer,
     Number,
     Tensor,
@@ -12,6 +11,7 @@ from qegraph.lang import (
     gemm,
     has_dtype,
     is_vector,
+    is_zero,
     last_dim_is,
     linear,
     matmul,
@@ -20,6 +20,8 @@ from qegraph.lang import (
     named,
     nothing,
     permute,
+    rank_is,
+    ranges_meet,
     relu,
     rewrite,
     rule,
@@ -36,17 +38,14 @@ TRANSPOSE = permute(vec(1, 0))
 @rule
 def matmul_is_linear(x: Tensor, w: Tensor) -> Rewrite:
     """x @ transpose(w) = linear(x, w)"""
-    return rewrite(matmul(x, move(TRANSPOSE, w))).to(gemm(linear(), x, w, nothing())).when(is_matrix(w))
+    return rewrite(matmul(x, move(TRANSPOSE, w))).to(gemm(linear(), x, w, nothing())).when(rank_is(w, 2))
 
-
-def is_matrix(w: Tensor) -> Guard:
-    return Guard("is-matrix", "the weight must be a matrix", (f"(= 2 (rank {w}))",))
 
 
 @rule
 def batched_matmul_is_linear(x: Tensor, y: Tensor, w: Tensor) -> Rewrite:
     """x[i] @ transpose(w) for every i = linear(x, w)"""
-    return rewrite(matmul(x, y)).to(gemm(linear(), x, w, nothing())).when(stacks(y, move(TRANSPOSE, w)), is_matrix(w))
+    return rewrite(matmul(x, y)).to(gemm(linear(), x, w, nothing())).when(stacks(y, move(TRANSPOSE, w)), rank_is(w, 2))
 
 
 @rule
@@ -64,24 +63,21 @@ def bias_of_linear(x: Tensor, w: Tensor, b: Tensor, n: Integer) -> Rewrite:
 def clamp_of_clamp(x: Tensor, a: Number, b: Number, c: Number, d: Number) -> Rewrite:
     """clamp(clamp(x, a, b), c, d) = clamp(x, max(a, c), min(b, d)) where the ranges meet"""
     low, high = Number.of("max", a, c), Number.of("min", b, d)
-    meet = Guard("ranges-meet", "the two ranges must overlap", (f"(<= {low} {high})",))
-    return rewrite(unary(clamp(c, d), unary(clamp(a, b), x))).to(unary(clamp(low, high), x)).when(meet)
+    return rewrite(unary(clamp(c, d), unary(clamp(a, b), x))).to(unary(clamp(low, high), x)).when(ranges_meet(low, high))
 
 
 @rule
 def clamp_of_relu(x: Tensor, c: Number, d: Number) -> Rewrite:
     """clamp(relu(x), c, d) = clamp(x, max(0, c), d)"""
     low = Number.of("max", 0.0, c)
-    meet = Guard("ranges-meet", "the two ranges must overlap", (f"(<= {low} {d})",))
-    return rewrite(unary(clamp(c, d), unary(relu(), x))).to(unary(clamp(low, d), x)).when(meet)
+    return rewrite(unary(clamp(c, d), unary(relu(), x))).to(unary(clamp(low, d), x)).when(ranges_meet(low, d))
 
 
 @rule
 def relu_of_clamp(x: Tensor, a: Number, b: Number) -> Rewrite:
     """relu(clamp(x, a, b)) = clamp(x, max(0, a), b)"""
     low = Number.of("max", 0.0, a)
-    meet = Guard("ranges-meet", "the two ranges must overlap", (f"(<= {low} {b})",))
-    return rewrite(unary(relu(), unary(clamp(a, b), x))).to(unary(clamp(low, b), x)).when(meet)
+    return rewrite(unary(relu(), unary(clamp(a, b), x))).to(unary(clamp(low, b), x)).when(ranges_meet(low, b))
 
 
 @rule
@@ -125,7 +121,7 @@ def hardswish_of_clamp(x: Tensor, three: Number, low: Number, high: Number, six:
     return (
         rewrite(div(mul(x, unary(clamp(low, high), add(x, scalar(three)))), scalar(six)))
         .to(unary(named("hardswish"), x))
-        .when(close(three, 3.0), zero(low), close(high, 6.0), close(six, 6.0))
+        .when(close(three, 3.0), is_zero(low), close(high, 6.0), close(six, 6.0))
     )
 
 
@@ -133,7 +129,3 @@ def hardswish_of_clamp(x: Tensor, three: Number, low: Number, high: Number, six:
 def hardswish_of_hardsigmoid(x: Tensor) -> Rewrite:
     """x * hardsigmoid(x) = hardswish(x)"""
     return rewrite(mul(x, unary(named("hardsigmoid"), x))).to(unary(named("hardswish"), x))
-
-
-def zero(value: Number) -> Guard:
-    return Guard("zero", "the bound must be 0", (f"(= {value} 0.0)",))

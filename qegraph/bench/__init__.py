@@ -2,6 +2,7 @@
 
 from .counts import Counts as Counts
 from .counts import count as count
+from .demo import demo as demo
 from .machine import describe as describe
 from .run import Result as Result
 from .run import Settings as Settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ class Settings:
     rounds: int = 11
     threads: int = 1
     seed: int = 0
-    samples: int = 8
+    samples: int = 16
     variants: tuple[str, ...] = tuple(BUILDERS)
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -71,16 +71,15 @@ class Result:
         return outcome.timing if outcome else None
 
 
-def bench(names: Sequence[str], settings: Settings, progress: Progress) -> list[Result]:
-    """Benchmark the named zoo models one after another."""
-    results: list[Result] = []
+def bench(names: Sequence[str], settings: Settings, progress: Progress) -> Iterator[Result]:
+    """Benchmark the named zoo models one after another, giving each result as it is ready."""
     for name in names:
         progress(f"{name}: quantizing")
         with threads(settings.threads):
             model, inputs = zoo.load(name, settings.size, settings.seed, **settings.options)
             subject = Subject(model, zoo.quantize(model, inputs, seed=settings.seed), inputs)
-            results.append(measure(name, subject, settings, progress))
-    return results
+            result = measure(name, subject, settings, progress)
+        yield result
 
 
 def measure(name: str, subject: Subject, settings: Settings, progress: Progress) -> Result:

@@ -133,3 +133,37 @@ def close(value: Number, constant: float) -> Guard:
     return Guard(
         "close", f"the factor must be {constant}", (f"(< (abs (- {value} {constant!r})) {abs(constant) * 1e-6!r})",)
     )
+
+
+def product_shape(product: Tensor, y: Tensor) -> Guard:
+    return Guard("product-shape", "the residual must have the product's own shape", (f"(= (shape {product}) (shape {y}))",))
+
+
+def sum_shape(x: Tensor, y: Tensor, s: Dims) -> Guard:
+    """x + y has shape s, so that only y is broadcast."""
+    return Guard("sum-shape", "only the residual may be broadcast", (f"(= {s} (shape (Add {x} {y})))",))
+
+
+def stored_like(y: Tensor, q: QParams) -> Guard:
+    return Guard("stored-like", "a residual read as codes must have the output's dtype", (f"(= (dtype {y}) (q-dtype {q}))",))
+
+
+def codes_of(x: Tensor, q: QParams) -> Guard:
+    return Guard("codes-of", f"{x} must be stored in the dtype of its parameters", (f"(= (dtype {x}) (q-dtype {q}))",))
+
+
+def ranges_meet(low: Number, high: Number) -> Guard:
+    return Guard("ranges-meet", "the two ranges must overlap", (f"(<= {low} {high})",))
+
+
+def is_zero(value: Number) -> Guard:
+    return Guard("is-zero", "the bound must be 0", (f"(= {value} 0.0)",))
+
+
+def is_code(z: Integer, low: Integer, high: Integer) -> Guard:
+    return Guard("is-code", "the zero point must be a code", (f"(<= {low} {z})", f"(<= {z} {high})"))
+
+
+def outputs_are(w: Tensor, n: Integer) -> Guard:
+    """Binds n, the number of output channels of the weight w."""
+    return Guard("outputs-are", "the weight must have a known shape", (f"(= {n} (vec-get (shape {w}) 0))",), (n,))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
+import torch
 from torch import fx
 
 from qegraph.cost import MACHINE, traffic
@@ -107,13 +109,18 @@ def emit_move(emission: Emission, node: ENode) -> fx.Node:
 
 def _pool_cost(snapshot: Snapshot, node: ENode) -> float:
     kernel: tuple[int, ...] = node.args[1]
+    if snapshot.dtype.get(node.eclass) == "int8":
+        return math.inf  # no kernel
     return MACHINE.aten_call + traffic(snapshot, node.eclass) * (kernel[0] * kernel[1]) + traffic(snapshot, *node.children)
 
 
 @word("MaxPool", _pool_cost)
 def emit_max_pool(emission: Emission, node: ENode) -> fx.Node:
+    """Codes need the quantized kernel: the plain one counts the positions of uint8 inputs in 8 bits."""
     x, *windows, ceil = node.args
-    return emission.call(aten.max_pool2d.default, emission.node(x.number), *(list(each) for each in windows), bool(ceil))
+    codes = emission.snapshot.dtype.get(node.eclass) == "uint8"
+    target = torch.ops.quantized.max_pool2d.default if codes else aten.max_pool2d.default
+    return emission.call(target, emission.node(x.number), *(list(each) for each in windows), bool(ceil))
 
 
 def _cat_cost(snapshot: Snapshot, node: ENode) -> float:

@@ -40,7 +40,8 @@ def quantize(
     quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
     wanted = calibration_batches
     batches = draw(example_inputs, wanted, seed) if isinstance(wanted, int) else wanted
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)  # torchao itself draws random numbers while it folds BatchNorm
         exported: Any = torch.export.export(model, example_inputs, strict=True).module()
         prepared: Any = prepare_pt2e(exported, quantizer)
         for batch in batches:

@@ -1,0 +1,117 @@
+"""The `qegraph` command. A subcommand is one entry of `COMMANDS`; its imports wait until it runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qegraph.errors import QegraphError
+
+_NAME = "qegraph"
+
+
+@dataclass(frozen=True)
+class Command:
+    """`configure` adds the arguments; `run` returns the exit code: 0 fine, 1 a failed check, 2 can't run."""
+
+    name: str
+    summary: str
+    configure: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def _progress() -> Callable[[str], None]:
+    """Lines with the seconds since the start, on stderr: stdout is for results."""
+    begin = time.perf_counter()
+    return lambda message: print(f"[{time.perf_counter() - begin:6.1f} s] {message}", file=sys.stderr, flush=True)
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def _configure_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=_at_least_one, default=1, help="intra-op threads (default 1)")
+    parser.add_argument("--size", choices=("full", "small"), default="full", help="of the model (default full)")
+
+
+def _run_demo(args: argparse.Namespace) -> int:
+    from qegraph.bench import demo
+
+    return demo(_progress(), args.threads, args.size)
+
+
+def _configure_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="zoo models (default: all)")
+    parser.add_argument("--size", choices=("full", "small"), default="full", help="of the models (default full)")
+    parser.add_argument("--threads", type=_at_least_one, default=1, help="intra-op threads (default 1)")
+    parser.add_argument("--rounds", type=_at_least_one, default=11, help="timing rounds (default 11)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and inputs (default 0)")
+    parser.add_argument("--samples", type=_at_least_one, default=16, help="inputs outputs are compared on (default 16)")
+    parser.add_argument("--variants", type=_names, help="comma-separated (default all); fp32 and qdq always run")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured, after each model")
+
+
+def _run_bench(args: argparse.Namespace) -> int:
+    from qegraph import bench, zoo
+
+    variants: tuple[str, ...] = args.variants or tuple(bench.BUILDERS)
+    _known("model", args.models, zoo.names())
+    _known("variant", variants, tuple(bench.BUILDERS))
+    settings = bench.Settings(args.size, args.rounds, args.threads, args.seed, args.samples, variants)
+    machine = bench.describe(args.threads)
+    results: list[bench.Result] = []
+    for result in bench.bench(args.models or zoo.names(), settings, _progress()):
+        results.append(result)
+        if args.json:
+            args.json.write_text(json.dumps(bench.to_json(results, settings, machine), indent=1) + "\n")
+    bench.show(bench.tables(results, settings))
+    print(f"{machine.line()}; seed {args.seed}, {args.rounds} rounds, {args.size} size")
+    failures = [f"{result.model}: {failure}" for result in results for failure in result.failures]
+    for failure in failures:
+        print(f"FAILED {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise QegraphError(f"No {kind} is called {', '.join(unknown)}. There are: {', '.join(known)}.")
+
+
+COMMANDS = (
+    Command("demo", "optimize a quantized resnet18: what fused, how close, how fast", _configure_demo, _run_demo),
+    Command("bench", "compare with torchao's lowering and torch.compile on the zoo", _configure_bench, _run_bench),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code."""
+    parser = argparse.ArgumentParser(_NAME, description="The fastest sound graph of oneDNN int8 ops for a q/dq graph.")
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        added = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
+        command.configure(added)
+        added.set_defaults(run=command.run)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except QegraphError as error:
+        print(f"{_NAME}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Selection -> GraphModule: names, metadata and provenance, in-place choice, packed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from qegraph._torch import OpOverload, is_guards_module, split_arguments
+from qegraph.capture_call import Attribute, Method
+from qegraph.encode import Encoder
+from qegraph.extract import Selection
+from qegraph.freeze import Evidence, Freezer
+from qegraph.ops import WORDS
+from qegraph.packing import InputChecks
+from qegraph.program import Program, Ref, Value, map_refs
+from qegraph.schedule import Schedule, schedule
+from qegraph.snapshot import ENode, Snapshot
+from qegraph.torch_names import aten, onednn
+
+META = "qegraph"
+"""Key of `node.meta` and `GraphModule.meta` under which provenance and report stand."""
+
+_CHANNELS_LAST = (onednn.qconv_pointwise.default, onednn.qconv2d_pointwise.binary)
+_KEEPS_LAYOUT = (torch.ops.quantized.max_pool2d.default, aten.relu.default, aten.clamp.default)
+
+
+class Emitter:
+    """Builds one graph; implements `qegraph.ops.table.Emission`."""
+
+    def __init__(
+        self, program: Program, encoder: Encoder, freezer: Freezer, snapshot: Snapshot, selection: Selection,
+        evidence: Evidence,
+    ) -> None:  # fmt: skip
+        self.program, self.encoder, self.snapshot = program, encoder, snapshot
+        self.selection, self.evidence, self.freezer = selection, evidence, freezer
+        effects = tuple(freezer.value_class[index] for index in program.effects)
+        self.plan: Schedule = schedule(snapshot, selection, effects)
+        self.graph = fx.Graph()
+        self.root = torch.nn.Module()
+        self.nodes: dict[int, Any] = {}
+        self.current: ENode | None = None
+        self.position = 0
+        self._packed: dict[Any, fx.Node] = {}
+        self._buffers: dict[int, fx.Node] = {}
+        self._inputs: dict[int, fx.Node] = {}
+
+    def run(self) -> fx.GraphModule:
+        for value in self.program.values:
+            if value.kind == "input":
+                node = self.graph.placeholder(value.target)
+                node.meta.update(_plain_meta(value))
+                self._inputs[value.index] = node
+        for self.position, eclass in enumerate(self.plan.order):
+            self._emit(eclass)
+        self.current = None
+        self.graph.output(map_refs(self.program.output, self._output))
+        self.graph.set_codegen(self.program.codegen)
+        self.graph.eliminate_dead_code(is_impure_node=_keep)
+        module = fx.GraphModule(self.root, self.graph, self.program.class_name)
+        self.graph.lint()
+        return module.eval() if not any(m.training for m in self.program.modules.values()) else module
+
+    def _emit(self, eclass: int) -> None:
+        enode = self.snapshot.nodes[self.selection.choice[eclass]]
+        if enode.op == "Leaf":
+            return  # where it is first read
+        self.current = enode
+        self.nodes[eclass] = WORDS[enode.op].emit(self, enode)
+
+    def _output(self, item: Any) -> Any:
+        """An output that the source made anew is never the caller's own tensor."""
+        if not isinstance(item, Ref):
+            return item
+        value = self.program.values[item.index]
+        node = self.node(self.freezer.value_class[item.index])
+        fresh = value.kind == "call" and value.target in (aten.clone.default, aten.contiguous.default)
+        if fresh and isinstance(node, fx.Node) and node.op in ("placeholder", "get_attr"):
+            return self.graph.call_function(aten.clone.default, (node,))
+        return node
+
+    # -- what emitters ask ---------------------------------------------------------------------------------------------
+
+    def value(self, index: int) -> Value:
+        return self.program.values[index]
+
+    def node(self, eclass: int) -> Any:
+        if eclass not in self.nodes:
+            enode = self.snapshot.nodes[self.selection.choice[eclass]]
+            self.nodes[eclass] = self._leaf(enode.args[0])
+        return self.nodes[eclass]
+
+    def _leaf(self, index: int) -> fx.Node:
+        value = self.program.values[index]
+        if value.kind == "input":
+            return self._inputs[index]
+        return self._fetch(value.target, self.program.constants[value.target], value)
+
+    def _fetch(self, name: str, tensor: torch.Tensor, value: Value | None) -> fx.Node:
+        parent = self.root
+        *path, last = name.split(".")
+        for part in path:
+            if not hasattr(parent, part):
+                parent.add_module(part, torch.nn.Module())
+            parent = parent.get_submodule(part)
+        if isinstance(tensor, torch.nn.Parameter):
+            parent.register_parameter(last, tensor)
+        else:
+            parent.register_buffer(last, tensor)
+        node = self.graph.get_attr(name)
+        if value is not None:
+            node.meta.update(_plain_meta(value))
+        return node
+
+    def constant(self, eclass: int) -> torch.Tensor:
+        enode = self.snapshot.nodes[self.selection.choice[eclass]]
+        tensor = self.program.constants[self.program.values[enode.args[0]].target]
+        return tensor.detach()
+
+    def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node:
+        """A constant of our own; one node per tensor."""
+        if id(tensor) not in self._buffers:
+            unique = f"_{name}_{len(self._buffers)}"
+            self._buffers[id(tensor)] = self._fetch(unique, tensor, None)
+        return self._buffers[id(tensor)]
+
+    def packed(self, make: Callable[[], torch.nn.Module], key: Any) -> fx.Node:
+        """The packed weight; one module per weight and way of packing."""
+        if key not in self._packed:
+            name = f"packed_{len(self._packed)}"
+            self.root.add_module(name, make())
+            self._packed[key] = self.graph.call_module(name)
+        return self._packed[key]
+
+    def sizes(self, dims: tuple[int, ...]) -> list[Any]:
+        return [self._size(d) for d in dims]
+
+    def _size(self, dim: int) -> Any:
+        """A symbolic dim is read off an input that has it; one that none has is left to `reshape` as -1."""
+        if dim >= 0:
+            return dim
+        for index, node in self._inputs.items():
+            shape = getattr(self.value(index).fake, "shape", ())
+            for axis, d in enumerate(self.encoder.dims(shape)):
+                if d == dim:
+                    return self.graph.call_function(aten.sym_size.int, (node, axis))
+        return -1
+
+    def scratch(self, eclass: int) -> bool:
+        """Nothing reads the value after this point, and nobody else owns its memory."""
+        enode = self.snapshot.nodes[self.selection.choice[eclass]]
+        current = self.current
+        assert current is not None
+        reads_twice = current.args[1].number == eclass if current.op == "QGemm" else False
+        return WORDS[enode.op].fresh and self.plan.last_read[eclass] <= self.position and not reads_twice
+
+    def channels_last(self, eclass: int) -> bool:
+        node = self.nodes.get(eclass)
+        while isinstance(node, fx.Node) and node.target in _KEEPS_LAYOUT:
+            node = node.args[0]
+        return isinstance(node, fx.Node) and node.target in _CHANNELS_LAST
+
+    def call(self, target: Any, *args: Any) -> fx.Node:
+        """`target` is a callable, or (callable or source value, kwargs)."""
+        kwargs: dict[str, Any] = {}
+        if isinstance(target, tuple):
+            target, kwargs = target
+        if isinstance(target, Value):
+            node = self._call_source(target, args, kwargs)
+        else:
+            node = self.graph.call_function(target, args, kwargs)
+        self._annotate(node)
+        return node
+
+    def _call_source(self, value: Value, args: Any, kwargs: dict[str, Any]) -> fx.Node:
+        target = value.target
+        if value.kind == "module":
+            self._attach(target)
+            return self.graph.call_module(target, args, kwargs)
+        if isinstance(target, Method):
+            return self.graph.call_method(target.name, args, kwargs)
+        if isinstance(target, Attribute):
+            self._attach(target.name)
+            return self.graph.get_attr(target.name)
+        if isinstance(target, OpOverload):
+            args, kwargs = split_arguments(target, args)
+        return self.graph.call_function(target, args, kwargs)
+
+    def _attach(self, name: str) -> None:
+        """The source's own sub-module, under its own name."""
+        parent = self.root
+        *path, last = name.split(".")
+        for part in path:
+            if not hasattr(parent, part):
+                parent.add_module(part, torch.nn.Module())
+            parent = parent.get_submodule(part)
+        module = self.program.modules[name]
+        parent.add_module(last, InputChecks(module) if is_guards_module(module) else module)
+
+    def _annotate(self, node: fx.Node) -> None:
+        enode = self.current
+        if enode is None:
+            return
+        sources = self.snapshot.sources.get(enode.eclass, ())
+        if sources:
+            node.meta.update(_plain_meta(self.program.values[sources[0]]))
+        rules, matched = self.evidence.makers.get(enode.index, ((), ()))
+        replaced = sorted({i for number in matched for i in self.snapshot.sources.get(number, ())} or set(sources))
+        node.meta[META] = {
+            "op": enode.op,
+            "rules": rules,
+            "from": tuple(self.program.values[i].name for i in replaced if self.program.values[i].kind == "call"),
+            "equals": self.program.values[sources[0]].name if sources else None,
+        }
+
+
+def _plain_meta(value: Value) -> Mapping[str, Any]:
+    meta = {key: value.meta[key] for key in ("stack_trace", "nn_module_stack", "source_fn_stack") if key in value.meta}
+    return {**meta, "val": value.fake}
+
+
+def _keep(node: fx.Node) -> bool:
+    """Everything selected is needed; only what joined concatenations and packed weights left unread goes."""
+    if node.op in ("placeholder", "output"):
+        return True
+    if node.op == "call_module":
+        return not str(node.target).startswith("packed_")
+    return node.target is not aten.cat.default and node.is_impure()
