@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +88,23 @@ def _run_bench(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Hide what torch and torchao say about their own internals; a result must not drown in it."""
+    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
+        warnings.filterwarnings("ignore", "To copy construct from a tensor", UserWarning)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
 def _known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in asked if name not in known]
     if unknown:
@@ -107,7 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         added.set_defaults(run=command.run)
     args = parser.parse_args(argv)
     try:
-        return args.run(args)
+        with _quiet():
+            return args.run(args)
     except QegraphError as error:
         print(f"{_NAME}: {error}", file=sys.stderr)
         return 2

@@ -135,8 +135,8 @@ def _compare(built: dict[str, Built], crashes: dict[str, str], samples: Sequence
 
 
 def _reason(problem: Exception) -> str:
-    lines = str(problem).strip().splitlines() or [""]
-    return f"{type(problem).__name__}: {lines[0]}"[:200]
+    """The type and the start of the message on one line: the compilers' first lines alone say little."""
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"[:300]
 
 
 def _failures(outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:

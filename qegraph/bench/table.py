@@ -9,6 +9,7 @@ from typing import Any
 
 from .machine import Machine
 from .run import Outcome, Result, Settings
+from .variants import ORACLE
 
 RATIOS = (("torchao", "qegraph"), ("inductor", "qegraph+compile"))
 _ROUTES = ("torchao", "inductor", "qegraph")
@@ -16,17 +17,21 @@ _ROUTES = ("torchao", "inductor", "qegraph")
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; the first column is left-aligned, all others right-aligned."""
+    """Cells as text. Columns of numbers, all but the first unless `numbers` is false, are right-aligned."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    numbers: bool = True
 
     def plain(self) -> str:
         lines = [self.header, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
         text = [
-            "  ".join(cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(pairs))
+            "  ".join(
+                cell.rjust(width) if at and self.numbers else cell.ljust(width)
+                for at, (cell, width) in enumerate(pairs)
+            )
             for pairs in (list(zip(line, widths, strict=True)) for line in lines)
         ]
         return "\n".join([self.title, text[0], "-" * len(text[0]), *text[1:]])
@@ -45,7 +50,7 @@ def show(tables: Iterable[Table]) -> None:
     for table in tables:
         drawn = RichTable(title=table.title, title_justify="left")
         for at, name in enumerate(table.header):
-            drawn.add_column(name, justify="right" if at else "left", overflow="fold")
+            drawn.add_column(name, justify="right" if at and table.numbers else "left", overflow="fold")
         for row in table.rows:
             drawn.add_row(*row)
         console.print(drawn)
@@ -56,7 +61,7 @@ def tables(results: Sequence[Result], settings: Settings) -> list[Table]:
     wanted = settings.wanted()
     crashes = tuple((r.model, key, each.crash) for r in results for key, each in r.outcomes.items() if each.crash)
     made = [_speed(results, wanted), _graphs(results), _errors(results, wanted)]
-    return [*made, Table("crash: reason", ("model", "variant", "reason"), crashes)] if crashes else made
+    return [*made, Table("crash: reason", ("model", "variant", "reason"), crashes, False)] if crashes else made
 
 
 def _speed(results: Sequence[Result], wanted: Sequence[str]) -> Table:
@@ -80,16 +85,15 @@ def _graphs(results: Sequence[Result]) -> Table:
     header = ["model", "q/dq nodes"]
     for route in _ROUTES:
         header += [f"{route} left", "int8/float"]
-    header += ["nodes after", "optimize s", "ms/node"]
+    header += ["calls", "optimize s", "ms/node"]
     rows: list[tuple[str, ...]] = []
     for result in results:
         row = [result.model, str(result.nodes)]
         for route in _ROUTES:
             row += _left(result.outcomes.get(route))
         ours = result.outcomes.get("qegraph")
-        counts = ours.counts if ours else None
         row += [
-            str(counts.nodes) if counts else "-",
+            _calls(result, ours),
             _number(ours.build_seconds if ours else None),
             _number(result.milliseconds_per_node()),
         ]
@@ -109,6 +113,11 @@ def _left(outcome: Outcome | None) -> list[str]:
     counts = outcome.counts
     parts = f"{counts.leftovers} = {counts.quantize}+{counts.dequantize}+{counts.activations}"
     return [parts, f"{counts.int8_gemms}/{counts.float_gemms}"]
+
+
+def _calls(result: Result, ours: Outcome | None) -> str:
+    before = result.outcomes[ORACLE].counts
+    return f"{before.nodes} -> {ours.counts.nodes}" if before and ours and ours.counts else "-"
 
 
 def _speedup(outcome: Outcome) -> str:
@@ -136,9 +145,17 @@ def _number(value: float | None) -> str:
 
 
 def to_json(results: Sequence[Result], settings: Settings, machine: Machine) -> dict[str, Any]:
-    """Everything measured; timings are milliseconds per call, one per round."""
+    """Everything measured; samples and medians are milliseconds per call, one sample per round."""
     models: list[dict[str, Any]] = []
     for result in results:
         ratios = {f"{slow}/{fast}": result.ratio(slow, fast) for slow, fast in RATIOS}
-        models.append({**asdict(result), "ratios": ratios, "ms_per_node": result.milliseconds_per_node()})
+        plain: dict[str, Any] = {**asdict(result), "ratios": ratios, "ms_per_node": result.milliseconds_per_node()}
+        plain["outcomes"] = {name: _plain(outcome) for name, outcome in result.outcomes.items()}
+        models.append(plain)
     return {"machine": asdict(machine), "settings": asdict(settings), "models": models}
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    timing, counts = outcome.timing, outcome.counts
+    derived = {"median_ms": timing.median if timing else None, "leftovers": counts.leftovers if counts else None}
+    return {**asdict(outcome), **derived}

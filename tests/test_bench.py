@@ -1,0 +1,238 @@
+"""The benchmark: fair turns, one definition of a leftover, a gate that closes, and rivals that may crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch._inductor import config as inductor_config
+from torch._inductor.decomposition import select_decomp_table
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from qegraph import cli, zoo
+from qegraph.bench import BUILDERS, Counts, Result, Settings, Subject, count, measure, tables, to_json
+from qegraph.bench.accuracy import Error, complaint, error
+from qegraph.bench.counts import total
+from qegraph.bench.machine import describe
+from qegraph.bench.table import Table
+from qegraph.bench.timing import Timing, interleave, speedup, threads
+from qegraph.bench.variants import Built
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`isinstance.treespec, LeafSpec:FutureWarning",  # torch's, when an exported module is copied
+)
+
+
+class Tiny(nn.Module):
+    """Two linears with an activation: (2, 8) -> (2, 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(F.relu(self.first(x)))
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, inputs = Tiny().eval(), (torch.randn(2, 8),)
+    return Subject(model, zoo.quantize(model, inputs), inputs)
+
+
+def _measure(subject: Subject, *variants: str) -> Result:
+    return measure("tiny", subject, Settings(rounds=2, samples=3, variants=variants), lambda _: None)
+
+
+def test_variants_take_turns_from_a_moving_start() -> None:
+    calls: list[str] = []
+    timings = interleave({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=3, minimum=0.0)
+    assert "".join(calls) == "aabbcc" + "abc" + "bca" + "cab"
+    assert all(len(each.samples) == 3 for each in timings.values())
+
+
+def test_speedup_cancels_load_that_slows_whole_rounds() -> None:
+    assert speedup(Timing((2.0, 20.0, 4.0)), Timing((1.0, 10.0, 2.0))) == 2.0
+
+
+def test_a_sample_lasts_the_minimum() -> None:
+    calls: list[None] = []
+    interleave({"a": lambda: calls.append(None)}, rounds=1, minimum=1e-3)
+    assert len(calls) > 10
+
+
+def test_no_rounds_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        interleave({}, rounds=0)
+
+
+def test_thread_count_is_given_back() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(KeyError), threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise KeyError
+    assert torch.get_num_threads() == before
+
+
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "clamp": lambda x: x.clamp(0, 6),
+    "clamp_min": lambda x: x.clamp(min=0),
+    "hardtanh": F.hardtanh,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "silu": F.silu,
+    "sigmoid_mul": lambda x: x * x.sigmoid(),
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "tanh": torch.tanh,
+    "leaky_relu": F.leaky_relu,
+    "sigmoid": torch.sigmoid,
+}
+
+
+@pytest.mark.parametrize("name", _ACTIVATIONS)
+def test_an_activation_counts_once_in_every_spelling(name: str) -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return _ACTIVATIONS[name](x)
+
+    x = torch.randn(3, 4)
+    whole = make_fx(function, tracing_mode="fake")(x)
+    decomposed = make_fx(function, select_decomp_table(), tracing_mode="fake")(x)
+    symbolic = torch.fx.symbolic_trace(function)
+    assert [count(each).activations for each in (whole, decomposed, symbolic)] == [1, 1, 1]
+
+
+_OTHERS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "softmax": lambda x: F.softmax(x, -1),
+    "exp": lambda x: x.exp() + 1,
+    "integer clamp": lambda x: x.to(torch.uint8).clamp(0, 6),
+}
+
+
+@pytest.mark.parametrize("name", _OTHERS)
+def test_what_is_no_float_activation_is_not_counted(name: str) -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return _OTHERS[name](x)
+
+    graph = make_fx(function, select_decomp_table(), tracing_mode="fake")(torch.randn(3, 4))
+    assert count(graph).activations == 0
+
+
+def test_module_calls_count() -> None:
+    graph = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Linear(4, 4), nn.SiLU()))
+    assert count(graph) == Counts(nodes=4, activations=2, float_gemms=2)
+
+
+def test_q_dq_graph_counts(subject: Subject) -> None:
+    counts = count(subject.quantized)
+    assert (counts.quantize, counts.dequantize, counts.activations, counts.float_gemms) == (2, 4, 1, 2)
+    assert counts.leftovers == 7
+    assert total([counts, counts]).leftovers == 14
+
+
+def test_routes_are_counted_and_compared(subject: Subject) -> None:
+    before = torch.get_num_threads()
+    result = _measure(subject, "torchao", "inductor")
+    assert torch.get_num_threads() == before
+    assert not inductor_config.freezing
+    for name in ("torchao", "inductor"):
+        outcome = result.outcomes[name]
+        assert outcome.crash is None and outcome.counts and outcome.error
+        assert (outcome.counts.int8_gemms, outcome.counts.float_gemms, outcome.counts.activations) == (2, 0, 0)
+        assert outcome.counts.quantize == 1, "only the input's quantize is left"
+        assert outcome.error.maximum < 0.1 * outcome.error.scale
+    oracle = result.outcomes["qdq"].error
+    assert oracle and oracle.maximum == 0.0
+    assert result.ratio("torchao", "qegraph") is None
+
+
+def test_a_crash_is_a_row_for_others_and_a_failure_for_us(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(_: Subject) -> Built:
+        raise RuntimeError("no\nkernel")
+
+    monkeypatch.setattr("qegraph.bench.run.BUILDERS", {**BUILDERS, "torchao": crash, "qegraph": crash})
+    result = _measure(subject, "torchao", "qegraph")
+    assert result.outcomes["torchao"].crash == "RuntimeError: no kernel"
+    assert result.failures == ("qegraph crashed: RuntimeError: no kernel",)
+    made = tables([result], Settings(variants=("torchao", "qegraph")))
+    assert made[-1].rows == tuple(("tiny", name, "RuntimeError: no kernel") for name in ("torchao", "qegraph"))
+
+
+def test_a_wrong_result_fails_the_benchmark(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(given: Subject) -> Built:
+        return Built(lambda *inputs: given.quantized(*inputs) * 1.01, Counts(), 0.0)
+
+    monkeypatch.setattr("qegraph.bench.run.BUILDERS", {**BUILDERS, "qegraph": wrong})
+    (failure,) = _measure(subject, "torchao", "qegraph").failures
+    assert failure.startswith("qegraph: max error")
+
+
+def test_error_and_complaint() -> None:
+    oracle = [[torch.tensor([1.0, -4.0])]]
+    found = error([[torch.tensor([1.5, -4.0])]], oracle)
+    assert found == Error(maximum=0.5, mean=0.25, scale=4.0)
+    assert error([[torch.tensor([float("nan"), -4.0])]], oracle).maximum == float("inf")
+    assert complaint(found, Error(0.34, 0.17, 4.0), "x") is None
+    assert "max error" in (complaint(found, Error(0.3, 0.17, 4.0), "x") or "")
+    assert "mean error" in (complaint(found, Error(0.34, 0.1, 4.0), "x") or "")
+    assert complaint(Error(3e-5, 1e-6, 4.0), Error(0.0, 0.0, 4.0), "x") is None
+    with pytest.raises(ValueError, match="output shape"):
+        error([[torch.zeros(3)]], oracle)
+
+
+def test_tables_and_json_hold_ratios(subject: Subject) -> None:
+    settings = Settings(variants=("torchao",), rounds=2)
+    results = [_measure(subject, "torchao")] * 2
+    speed, graphs, errors = tables(results, settings)
+    assert speed.header[:4] == ("model", "fp32", "qdq", "torchao")
+    assert speed.rows[0][:2] == ("tiny", "1.00")
+    assert speed.rows[-1][0] == "geometric mean"
+    assert graphs.rows[0][2] == "1 = 1+0+0"
+    assert errors.rows[0][2] == "0.0e+00 (0.0e+00)"
+    written = json.loads(json.dumps(to_json(results, settings, describe(1))))
+    assert written["models"][0]["outcomes"]["torchao"]["leftovers"] == 1
+    assert written["machine"]["threads"] == 1
+
+
+def test_plain_table_is_aligned() -> None:
+    assert Table("T", ("a", "bb"), (("x", "1"),)).plain() == "T\na  bb\n-----\nx   1"
+
+
+def test_cli_explains_unknown_names_and_a_missing_extra(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["bench", "resnet81"]) == 2
+    assert "resnet18" in capsys.readouterr().err
+    assert cli.main(["bench", "--variants", "tvm"]) == 2
+    assert "inductor" in capsys.readouterr().err
+    monkeypatch.setitem(__import__("sys").modules, "torchao.quantization.pt2e.quantize_pt2e", None)
+    assert cli.main(["bench", "resnet18", "--size", "small"]) == 2
+    assert "pip install 'qegraph[bench]'" in capsys.readouterr().err
+
+
+def test_cli_bench_writes_json(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: object) -> tuple[nn.Module, zoo.Inputs]:
+        return subject.model, subject.inputs
+
+    def quantize(*_: object, **__: object) -> GraphModule:
+        return subject.quantized
+
+    monkeypatch.setattr(zoo, "load", load)
+    monkeypatch.setattr(zoo, "quantize", quantize)
+    path = tmp_path / "bench.json"
+    command = ["bench", "resnet18", "--variants", "torchao", "--rounds", "1", "--samples", "1", "--json", str(path)]
+    assert cli.main(command) == 0
+    assert json.loads(path.read_text())["settings"]["rounds"] == 1
+    assert "thread(s)" in capsys.readouterr().out
