@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from torch._functorch._aot_autograd.functional_utils import has_data_mutation, has_metadata_mutation
+from torch._library.utils import is_impure
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils import _pytree as pytree
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the module warns that it moves to torchao, which registers the same operators
@@ -26,11 +31,17 @@ __all__ = [
     "Parameter",
     "ShapeEnv",
     "Signature",
+    "has_side_effect",
     "is_guards_module",
+    "is_mutated",
+    "pytree",
     "resolve_overload",
+    "sets_global_state",
     "signature",
     "split_arguments",
     "storage_key",
+    "trace_functional",
+    "traced_name",
     "unset_fake_temporarily",
 ]
 
@@ -76,9 +87,14 @@ def signature(op: OpOverload) -> Signature:
         parameters=parameters,
         written=tuple(i for i, parameter in enumerate(parameters) if parameter.is_written),
         returns=len(schema.returns),
-        aliases=torch.Tag.maybe_aliasing_or_mutating in op.tags or any(r.alias_info for r in schema.returns),
+        aliases=_may_alias(op) or any(r.alias_info for r in schema.returns),
         is_random=torch.Tag.nondeterministic_seeded in op.tags,
     )
+
+
+def _may_alias(op: OpOverload) -> bool:
+    """Tagged so; but batch_norm is for the statistics it writes in training, its result is always new."""
+    return torch.Tag.maybe_aliasing_or_mutating in op.tags and op is not torch.ops.aten.batch_norm.default
 
 
 def _parameter(argument: Any) -> Parameter:
@@ -125,3 +141,53 @@ def storage_key(tensor: torch.Tensor) -> int | None:
 def is_guards_module(module: torch.nn.Module) -> bool:
     """True for the module `torch.export` adds to check input shapes: it returns nothing and need not be run to trace."""
     return type(module).__name__ == "GuardsFn"
+
+
+def has_side_effect(target: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether torch knows that a call does more than return a value; random numbers of operators don't count."""
+    return is_impure(target, args=args, kwargs=dict(kwargs), impure_random=not isinstance(target, OpOverload))
+
+
+def trace_functional(function: Callable[..., Any], inputs: Sequence[Any]) -> torch.fx.GraphModule:
+    """The graph of `function(*inputs)` without in-place operators, `aten.linear` and `aten.conv2d` kept whole.
+
+    `function` sees tensors that record writes (`is_mutated`, `traced_name`). Writes to `inputs` are not in the graph.
+    The current fake mode must be that of `inputs`.
+    """
+    mode = FunctionalTensorMode(pre_dispatch=True, export=True)
+
+    def unwrap(tensor: FunctionalTensor) -> torch.Tensor:
+        torch._sync(tensor)
+        return torch._from_functional_tensor(tensor.elem)
+
+    def functional(*args: Any) -> Any:
+        # functionalization happens in `mode`; the dispatch key of the same purpose must not do it a second time
+        key = torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)
+        with torch._C._ExcludeDispatchKeyGuard(key), mode:
+            outputs = function(*pytree.tree_map_only(torch.Tensor, FunctionalTensor.to_functional, args))
+            return pytree.tree_map_only(FunctionalTensor, unwrap, outputs)
+
+    with torch.fx.traceback.preserve_node_meta():
+        return make_fx(functional, pre_dispatch=True, tracing_mode="real")(*inputs)
+
+
+def is_mutated(tensor: Any) -> bool:
+    """Inside `trace_functional`: whether an input's data or shape was written."""
+    if not isinstance(tensor, FunctionalTensor):
+        return False
+    return has_data_mutation(tensor) or has_metadata_mutation(tensor)
+
+
+def traced_name(value: Any) -> str | None:
+    """Inside `trace_functional`: the name of the node that computes the current value of a tensor, if there is one."""
+    mode = get_proxy_mode()
+    if mode is None or not isinstance(value, FunctionalTensor):
+        return None
+    torch._sync(value)
+    slot: Any = get_proxy_slot(torch._from_functional_tensor(value.elem), mode.tracer, None)
+    return slot.proxy.node.name if slot is not None else None
+
+
+def sets_global_state(target: Any) -> bool:
+    """True for functions that switch gradients or autocast for the calls after them."""
+    return target in (torch._C._set_grad_enabled, torch.amp._enter_autocast, torch.amp._exit_autocast)

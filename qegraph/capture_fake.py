@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
-from qegraph._torch import FakeTensor, FakeTensorMode, HigherOrderOperator, ShapeEnv, is_guards_module
+from qegraph._torch import FakeTensor, FakeTensorMode, ShapeEnv, is_guards_module, pytree, sets_global_state
 from qegraph.capture_call import Call, where
 from qegraph.errors import CaptureError
 from qegraph.program import Ref
@@ -60,6 +59,8 @@ class FakeRunner:
 
         Raises `CaptureError` when it can't run on fake values and the graph recorded none.
         """
+        if sets_global_state(call.target):
+            return None
         if "unbacked_bindings" in node.meta and self._is_known(node):
             return node.meta["val"]  # a new run would make new symbols for the same data-dependent sizes
 
@@ -91,21 +92,6 @@ class FakeRunner:
             return False
         leaves = pytree.tree_leaves(node.meta["val"])
         return all(leaf.fake_mode is self.mode for leaf in leaves if isinstance(leaf, FakeTensor))
-
-
-def runs_on_fakes(target: Any) -> bool:
-    """False for targets that set global state: running them on fakes would change the caller's."""
-    return target is not torch._C._set_grad_enabled
-
-
-def subgraphs(values: Sequence[Any]) -> list[fx.GraphModule]:
-    """The bodies among the operands of a higher-order operator."""
-    return [value for value in values if isinstance(value, fx.GraphModule)]
-
-
-def is_higher_order(target: Any) -> bool:
-    """True for operators that take graphs as arguments."""
-    return isinstance(target, HigherOrderOperator)
 
 
 def _mode_of(placeholders: Sequence[fx.Node]) -> FakeTensorMode | None:

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph._torch import FakeTensor, OpOverload, signature, unset_fake_temporarily
+from qegraph._torch import (
+    FakeTensor,
+    HigherOrderOperator,
+    OpOverload,
+    has_side_effect,
+    signature,
+    unset_fake_temporarily,
+)
 from qegraph.capture_call import Call
 from qegraph.program import Ref, map_refs
 
@@ -48,18 +55,26 @@ def identity_operand(call: Call) -> Ref | None:
     return None
 
 
-def is_pure(node: fx.Node, call: Call, fake: Any) -> bool:
+def is_pure(call: Call, fake: Any) -> bool:
     """Whether the call may be merged, dropped and reordered: no effect, no random numbers, a result."""
     op = call.target
-    if not isinstance(op, OpOverload):
-        return not node.is_impure() and fake is not None
-    facts = signature(op)
-    if facts.written or not facts.returns:
+    if has_side_effect(op, call.args, call.kwargs):
         return False
-    if facts.is_random:
-        return _randomness_is_off(op, call)
-    # a functional twin stands for an in-place node, whose own write is gone
-    return node.target is not op or not node.is_impure(impure_random=False)
+    if not isinstance(op, OpOverload):
+        return fake is not None
+    return bool(signature(op).returns) and (not signature(op).is_random or _randomness_is_off(op, call))
+
+
+def writing_body(node: fx.Node, module: torch.nn.Module) -> bool:
+    """Whether a higher-order operator's body, read as an attribute of `module`, has an in-place operator."""
+    if not isinstance(node.target, HigherOrderOperator):
+        return False
+    bodies = [getattr(module, str(each.target), None) for each in node.all_input_nodes if each.op == "get_attr"]
+    return any(_writes(inner) for body in bodies if isinstance(body, fx.GraphModule) for inner in body.graph.nodes)
+
+
+def _writes(node: fx.Node) -> bool:
+    return isinstance(node.target, OpOverload) and bool(signature(node.target).written)
 
 
 def _randomness_is_off(op: OpOverload, call: Call) -> bool:

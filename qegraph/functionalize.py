@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from qegraph._torch import OpOverload, signature, storage_key
-from qegraph.errors import Unsupported
+from qegraph._torch import OpOverload, pytree, signature, storage_key
 
 
 class NeedsRetrace(Exception):
-    """A write that renaming can't express, because other values share the written memory."""
+    """A write that renaming can't express, in words: other values share the written memory, or there is no twin."""
 
 
 @functools.cache
@@ -46,34 +44,36 @@ def hidden_write(op: OpOverload, args: tuple[Any, ...]) -> str | None:
 class Aliases:
     """Which values may share memory: a union-find over value indices.
 
-    Two values are joined when their fakes share a storage or an operator's schema says they may. A set is `rooted` when
-    it holds memory the caller sees: an input, parameter or buffer.
+    Two values are joined when their fakes share a storage or an operator's schema says that they may. A visible value
+    is one whose memory the caller sees: an input, parameter or buffer.
     """
 
     def __init__(self) -> None:
         self._parent: dict[int, int] = {}
         self._members: dict[int, list[int]] = {}
-        self._roots: dict[int, int] = {}
+        self._visible: set[int] = set()
         self._by_storage: dict[int, int] = {}
 
-    def add(self, index: int, fake: Any, may_share: Iterable[int] = (), rooted: bool = False) -> None:
+    def add(self, index: int, fake: Any, may_share: Iterable[int] = ()) -> None:
         """Register value `index`, which shares memory with what its fake's storage says and with `may_share`."""
         self._parent[index] = index
         self._members[index] = [index]
-        if rooted:
-            self._roots[index] = index
         for key in storages(fake):
             self._join(self._by_storage.setdefault(key, index), index)
         for other in may_share:
             self._join(other, index)
 
-    def root(self, index: int) -> int | None:
-        """The caller-visible value that `index` may share memory with, if any."""
-        return self._roots.get(self._find(index))
+    def mark_visible(self, index: int) -> None:
+        """The caller sees the memory of value `index`."""
+        self._visible.add(index)
 
-    def others(self, index: int) -> list[int]:
-        """The other values that may share memory with `index`."""
-        return [member for member in self._members[self._find(index)] if member != index]
+    def sharing(self, index: int) -> Sequence[int]:
+        """The values that may share memory with `index`, itself included."""
+        return self._members[self._find(index)]
+
+    def is_visible(self, index: int) -> bool:
+        """Whether the caller sees the memory of `index` under its own name."""
+        return index in self._visible
 
     def _find(self, index: int) -> int:
         while self._parent[index] != index:
@@ -89,9 +89,6 @@ class Aliases:
             left, right = right, left
         self._parent[right] = left
         self._members[left].extend(self._members.pop(right))
-        root = self._roots.get(left, self._roots.get(right))
-        if root is not None:
-            self._roots[left] = root
 
 
 def storages(fake: Any) -> list[int]:
@@ -103,8 +100,3 @@ def storages(fake: Any) -> list[int]:
     else:
         return []
     return [key for key in found if key is not None]
-
-
-def refuse(where: str, target: str, why: str) -> Unsupported:
-    """The error for a write the caller would see."""
-    return Unsupported(f"{where} writes to {target}: {why}")

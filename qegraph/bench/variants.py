@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from torch._inductor import config as inductor_config
 from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.fx import Graph, GraphModule
 
+import qegraph
 from qegraph.zoo import Inputs, missing_extra
 
 from .counts import Counts, count, total
@@ -64,8 +64,9 @@ def _torchao(subject: Subject) -> Built:
         from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86
     except ImportError as error:
         raise missing_extra("torchao") from error
+    copy = subject.copy()
     begin = time.perf_counter()
-    lowered = lower_pt2e_quantized_to_x86(subject.copy(), subject.fresh())
+    lowered = lower_pt2e_quantized_to_x86(copy, subject.fresh())
     return Built(lowered, count(lowered), time.perf_counter() - begin)
 
 
@@ -88,8 +89,9 @@ class _Recorder(CustomGraphPass):
 
 def _inductor(subject: Subject) -> Built:
     recorder = _Recorder()
+    copy = subject.copy()
     begin = time.perf_counter()
-    compiled = torch.compile(subject.copy())
+    compiled = torch.compile(copy)
     with inductor_config.patch(freezing=True, post_grad_custom_post_pass=recorder):
         compiled(*subject.fresh())
         compiled(*subject.fresh())
@@ -97,11 +99,9 @@ def _inductor(subject: Subject) -> Built:
 
 
 def _optimize(subject: Subject) -> tuple[GraphModule, float]:
-    import qegraph
-
-    engine: Any = qegraph
+    copy = subject.copy()
     begin = time.perf_counter()
-    fast: GraphModule = engine.optimize(subject.copy())
+    fast = qegraph.optimize(copy)
     return fast, time.perf_counter() - begin
 
 
