@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 _registered: set[Any] = set()
+
+
+def _not_about_packed_weights(record: logging.LogRecord) -> bool:
+    """Inductor can't write a graph with packed weights to its disk cache, and says so with a stack trace each time."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, NotImplementedError) and "OpaqueTensorImpl" in str(error))
 
 
 def register_constant_lowering(target: Any, fetch: Callable[[str], torch.Tensor]) -> None:
@@ -19,6 +26,7 @@ def register_constant_lowering(target: Any, fetch: Callable[[str], torch.Tensor]
     if target in _registered:
         return
     _registered.add(target)
+    logging.getLogger("torch._inductor.codecache").addFilter(_not_about_packed_weights)
     from torch._inductor.lowering import register_lowering
     from torch._inductor.virtualized import V
 

@@ -1,5 +1,7 @@
 """What qegraph uses of torch that changes between versions; private torch names are imported here and nowhere else."""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import functools
@@ -9,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch._functorch._aot_autograd.functional_utils import has_data_mutation, has_metadata_mutation
 from torch._library.utils import is_impure
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.traceback import preserve_node_meta
 from torch.utils import _pytree as pytree
 
 with warnings.catch_warnings():
@@ -31,19 +33,27 @@ __all__ = [
     "Parameter",
     "ShapeEnv",
     "Signature",
+    "codegen_of",
     "has_side_effect",
     "is_guards_module",
     "is_mutated",
     "pytree",
     "resolve_overload",
-    "sets_global_state",
+    "same_overload",
+    "sets_autocast",
+    "sets_grad_mode",
     "signature",
     "split_arguments",
     "storage_key",
     "trace_functional",
     "traced_name",
     "unset_fake_temporarily",
+    "version_of",
 ]
+
+# known to torch, not to its stubs
+_has_data_mutation = cast(Callable[[Any], bool], getattr(torch, "_functionalize_has_data_mutation"))  # noqa: B009
+_has_metadata_mutation = cast(Callable[[Any], bool], torch._functionalize_has_metadata_mutation)
 
 _MEMORY_FORMATS = (torch.contiguous_format, torch.preserve_format, torch.channels_last, torch.channels_last_3d)
 _LIST_TYPES = ("List[", "Optional[List[")
@@ -72,6 +82,7 @@ class Signature:
     """
 
     parameters: tuple[Parameter, ...]
+    text: str
     written: tuple[int, ...]
     returns: int
     aliases: bool
@@ -85,6 +96,7 @@ def signature(op: OpOverload) -> Signature:
     parameters = tuple(_parameter(argument) for argument in schema.arguments)
     return Signature(
         parameters=parameters,
+        text=str(schema),
         written=tuple(i for i, parameter in enumerate(parameters) if parameter.is_written),
         returns=len(schema.returns),
         aliases=_may_alias(op) or any(r.alias_info for r in schema.returns),
@@ -122,6 +134,23 @@ def resolve_overload(packet: OpOverloadPacket, args: Sequence[Any], kwargs: Mapp
         return None
 
 
+def same_overload(op: OpOverload, name: str) -> OpOverload | None:
+    """The overload, of the same overload name, of another operator in the namespace of `op`; None if there is none."""
+    packet = getattr(getattr(torch.ops, op.namespace), name, None)
+    found = getattr(packet, op._overloadname, None)
+    return found if isinstance(found, OpOverload) else None
+
+
+def codegen_of(graph: torch.fx.Graph) -> Any:
+    """How the arguments and results of a graph's function are flattened."""
+    return graph._codegen
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """A counter of the in-place writes to the tensor's memory."""
+    return tensor._version
+
+
 def split_arguments(op: OpOverload, args: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Schema-ordered `args` as the positional and keyword arguments of a call: `op(*positional, **keyword)`."""
     parameters = signature(op).parameters
@@ -139,7 +168,7 @@ def storage_key(tensor: torch.Tensor) -> int | None:
 
 
 def is_guards_module(module: torch.nn.Module) -> bool:
-    """True for the module `torch.export` adds to check input shapes: it returns nothing and need not be run to trace."""
+    """True for the module `torch.export` adds to check input shapes; it returns nothing."""
     return type(module).__name__ == "GuardsFn"
 
 
@@ -167,7 +196,7 @@ def trace_functional(function: Callable[..., Any], inputs: Sequence[Any]) -> tor
             outputs = function(*pytree.tree_map_only(torch.Tensor, FunctionalTensor.to_functional, args))
             return pytree.tree_map_only(FunctionalTensor, unwrap, outputs)
 
-    with torch.fx.traceback.preserve_node_meta():
+    with preserve_node_meta():
         return make_fx(functional, pre_dispatch=True, tracing_mode="real")(*inputs)
 
 
@@ -175,7 +204,8 @@ def is_mutated(tensor: Any) -> bool:
     """Inside `trace_functional`: whether an input's data or shape was written."""
     if not isinstance(tensor, FunctionalTensor):
         return False
-    return has_data_mutation(tensor) or has_metadata_mutation(tensor)
+    inner = tensor.elem
+    return _has_data_mutation(inner) or _has_metadata_mutation(inner)
 
 
 def traced_name(value: Any) -> str | None:
@@ -188,6 +218,11 @@ def traced_name(value: Any) -> str | None:
     return slot.proxy.node.name if slot is not None else None
 
 
-def sets_global_state(target: Any) -> bool:
-    """True for functions that switch gradients or autocast for the calls after them."""
-    return target in (torch._C._set_grad_enabled, torch.amp._enter_autocast, torch.amp._exit_autocast)
+def sets_grad_mode(target: Any) -> bool:
+    """True for the function that turns gradients on or off for the calls after it."""
+    return target is torch._C._set_grad_enabled
+
+
+def sets_autocast(target: Any) -> bool:
+    """True for the functions that turn autocast on or off for the calls after them."""
+    return target in (torch.amp._enter_autocast, torch.amp._exit_autocast)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph._torch import OpOverload, pytree, signature
+from qegraph._torch import OpOverload, pytree, sets_autocast, signature, version_of
 from qegraph.capture_call import Attribute, Call, Method, plain, read_call, where
 from qegraph.capture_fake import FakeRunner
 from qegraph.capture_fold import fold, identity_operand, is_pure, returned_nodes, writing_body
@@ -114,13 +114,15 @@ class _Builder:
 
     def _python_call(self, node: fx.Node, call: Call) -> int:
         """A function without schema: whether it writes shows in the version counters of its fake operands."""
+        if sets_autocast(call.target):
+            raise Unsupported(f"{where(node)}: later calls depend on it; export the graph with torch.export instead")
         name = str(getattr(call.target, "name", getattr(call.target, "__name__", "")))
         if (name.endswith("_") and not name.endswith("__")) or writing_body(node, self.module):
             raise NeedsRetrace(f"{where(node)} writes in place")
         tensors = [leaf for each in node.all_input_nodes for leaf in _tensors(self.table.fakes[self.current[each]])]
-        versions = [tensor._version for tensor in tensors]
+        versions = [version_of(tensor) for tensor in tensors]
         index = self._evaluate(node, call)
-        if versions != [tensor._version for tensor in tensors]:
+        if versions != [version_of(tensor) for tensor in tensors]:
             raise NeedsRetrace(f"{where(node)} writes in place")
         return index
 

@@ -54,6 +54,19 @@ class Call:
         return self.target(*args, **kwargs)
 
 
+def references(item: Any) -> list[Ref]:
+    """The `Ref`s in a nested argument, in order, repeats kept."""
+    found: list[Ref] = []
+
+    def visit(leaf: Any) -> Any:
+        if isinstance(leaf, Ref):
+            found.append(leaf)
+        return leaf
+
+    map_refs(item, visit)
+    return found
+
+
 def where(node: fx.Node) -> str:
     """The node in words: name, target and the source line it came from."""
     lines = [line.strip() for line in str(node.meta.get("stack_trace") or "").splitlines() if line.strip()]
@@ -79,8 +92,10 @@ def read_call(node: fx.Node, refer: Callable[[fx.Node], Ref], fake: Callable[[Re
 
 
 def _overload(packet: OpOverloadPacket, args: Any, kwargs: Any, fake: Callable[[Ref], Any]) -> OpOverload | None:
-    fake_args, fake_kwargs = map_refs((args, kwargs), lambda item: fake(item) if isinstance(item, Ref) else item)
-    return resolve_overload(packet, fake_args, fake_kwargs)
+    def change(item: Any) -> Any:
+        return fake(item) if isinstance(item, Ref) else item
+
+    return resolve_overload(packet, map_refs(args, change), map_refs(kwargs, change))
 
 
 def schema_arguments(
@@ -91,11 +106,13 @@ def schema_arguments(
     parameters = signature(op).parameters
     names = {parameter.name for parameter in parameters[len(args) :]}
     if len(args) > len(parameters) or not kwargs.keys() <= names:
-        raise CaptureError(f"{at}: {len(args)} positional arguments and {sorted(kwargs)} don't fit {op._schema}")
+        raise CaptureError(
+            f"{at}: {len(args)} positional arguments and {sorted(kwargs)} don't fit {signature(op).text}"
+        )
     given = {parameter.name: arg for parameter, arg in zip(parameters, args, strict=False)} | dict(kwargs)
     missing = [p.name for p in parameters if p.required and p.name not in given]
     if missing:
-        raise CaptureError(f"{at}: arguments {missing} are missing for {op._schema}")
+        raise CaptureError(f"{at}: arguments {missing} are missing for {signature(op).text}")
     return tuple(_coerced(given.get(p.name, p.default), p) for p in parameters)
 
 

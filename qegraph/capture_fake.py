@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph._torch import FakeTensor, FakeTensorMode, ShapeEnv, is_guards_module, pytree, sets_global_state
+from qegraph._torch import FakeTensor, FakeTensorMode, ShapeEnv, is_guards_module, pytree, sets_grad_mode
 from qegraph.capture_call import Call, where
 from qegraph.errors import CaptureError
 from qegraph.program import Ref
@@ -59,8 +59,8 @@ class FakeRunner:
 
         Raises `CaptureError` when it can't run on fake values and the graph recorded none.
         """
-        if sets_global_state(call.target):
-            return None
+        if sets_grad_mode(call.target):
+            return None  # running it would change the caller's mode
         if "unbacked_bindings" in node.meta and self._is_known(node):
             return node.meta["val"]  # a new run would make new symbols for the same data-dependent sizes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,16 +16,17 @@ from qegraph._torch import (
     signature,
     unset_fake_temporarily,
 )
-from qegraph.capture_call import Call
-from qegraph.program import Ref, map_refs
+from qegraph.capture_call import Call, references
+from qegraph.program import Ref
 
 _aten = torch.ops.aten
 _quantized = torch.ops.quantized_decomposed
 
 _IDENTITIES: frozenset[Any] = frozenset({_aten.alias.default, _aten.detach.default, _aten.lift_fresh.default})
 _DROPOUTS: frozenset[Any] = frozenset(
-    {_aten.dropout.default, _aten.feature_dropout.default, _aten.alpha_dropout.default}
-    | {_aten.feature_alpha_dropout.default}
+    getattr(_aten, name + suffix).default
+    for name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+    for suffix in ("", "_")
 )
 
 _FOLDED_VIEWS: frozenset[Any] = frozenset(
@@ -46,13 +47,13 @@ _MAX_CAST = 1 << 16  # elements; a larger cast constant costs memory that the so
 def identity_operand(call: Call) -> Ref | None:
     """The operand that `call` returns itself, if it does: `detach`, `alias`, `lift_fresh`, dropout in eval mode."""
     first = call.args[0] if call.args else None
-    if not isinstance(first, Ref):
-        return None
-    if call.target in _IDENTITIES:
-        return first
-    if call.target in _DROPOUTS and (call.args[2] is False or call.args[1] == 0.0):
-        return first
-    return None
+    same = call.target in _IDENTITIES or is_dropout_off(call.target, call.args)
+    return first if same and isinstance(first, Ref) else None
+
+
+def is_dropout_off(op: Any, args: Sequence[Any]) -> bool:
+    """Whether a call with arguments in schema order is a dropout that returns its very operand."""
+    return op in _DROPOUTS and (args[2] is False or args[1] == 0.0)
 
 
 def is_pure(call: Call, fake: Any) -> bool:
@@ -113,8 +114,7 @@ def fold(call: Call, constants: Mapping[int, torch.Tensor]) -> torch.Tensor | No
     """
     if call.target not in FOLDABLE:
         return None
-    refs: list[Ref] = []
-    map_refs(call.args, _collector(refs))
+    refs = references(call.args)
     tensors = [constants.get(ref.index) for ref in refs]
     if not tensors or any(tensor is None or not _is_real(tensor) for tensor in tensors):
         return None
@@ -122,15 +122,6 @@ def fold(call: Call, constants: Mapping[int, torch.Tensor]) -> torch.Tensor | No
         return None
     with unset_fake_temporarily(), torch.no_grad():
         return call.run(lambda ref: constants[ref.index])
-
-
-def _collector(refs: list[Ref]) -> Callable[[Any], Any]:
-    def visit(item: Any) -> Any:
-        if isinstance(item, Ref):
-            refs.append(item)
-        return item
-
-    return visit
 
 
 def _is_real(tensor: torch.Tensor) -> bool:

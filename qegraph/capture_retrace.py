@@ -9,9 +9,18 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph._torch import OpOverload, is_guards_module, is_mutated, signature, trace_functional, traced_name
-from qegraph.capture_call import where
+from qegraph._torch import (
+    OpOverload,
+    codegen_of,
+    is_guards_module,
+    is_mutated,
+    signature,
+    trace_functional,
+    traced_name,
+)
+from qegraph.capture_call import schema_arguments, where
 from qegraph.capture_fake import FakeRunner
+from qegraph.capture_fold import is_dropout_off
 from qegraph.errors import Unsupported
 
 
@@ -62,6 +71,7 @@ class _Tracer(fx.Interpreter):
         names: dict[str, str],
     ) -> None:
         super().__init__(module)
+        self.extra_traceback = False  # it would be added to our messages
         self.lifted = lifted
         self.visible = visible
         self.names = names
@@ -76,6 +86,11 @@ class _Tracer(fx.Interpreter):
         if name is not None and n.op != "output":
             self.names[n.name] = name
         return result
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if isinstance(target, OpOverload) and is_dropout_off(target, schema_arguments(target, args, kwargs)):
+            return args[0]  # tracing would make it a copy, which doesn't see later writes
+        return super().call_function(target, args, kwargs)
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return self.lifted[target] if target in self.lifted else super().get_attr(target, args, kwargs)
@@ -112,7 +127,7 @@ def _restored(
 ) -> Retraced:
     """The traced graph with the source's parameters, inputs and guards in place of the flat inputs of the trace."""
     graph = fx.Graph()
-    graph.set_codegen(module.graph._codegen)
+    graph.set_codegen(codegen_of(module.graph))
     attributes: dict[str, Any] = dict(constants)
     flat = [graph.get_attr(name) for name in constants]
     for source in placeholders:

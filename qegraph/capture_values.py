@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph._torch import OpOverload, signature
-from qegraph.capture_call import Attribute, Call
+from qegraph._torch import OpOverload, codegen_of, signature
+from qegraph.capture_call import Attribute, Call, references
 from qegraph.capture_fake import FakeRunner
 from qegraph.functionalize import Aliases
 from qegraph.program import Kind, Program, Ref, Value, map_refs, operands
@@ -81,7 +81,7 @@ class ValueTable:
             effects=tuple(value.index for value in values if not value.pure),
             constants={self.values[old].target: self.tensors[old] for old in kept if old in self.tensors},
             modules={name: module for name, module in self.modules.items() if name in used},
-            codegen=graph._codegen,
+            codegen=codegen_of(graph),
             class_name=class_name,
             source_nodes={name: number[old] for name, old in source_nodes.items() if old in number},
         )
@@ -89,7 +89,7 @@ class ValueTable:
 
 def _live(values: Sequence[Value], output: Any) -> list[int]:
     live = {value.index for value in values if value.kind == "input" or not value.pure}
-    map_refs(output, lambda item: live.add(item.index) if isinstance(item, Ref) else None)
+    live.update(ref.index for ref in references(output))
     for value in reversed(values):
         if value.index in live:
             live.update(operands(value))
@@ -97,7 +97,10 @@ def _live(values: Sequence[Value], output: Any) -> list[int]:
 
 
 def _renumber(item: Any, number: Mapping[int, int]) -> Any:
-    return map_refs(item, lambda leaf: Ref(number[leaf.index]) if isinstance(leaf, Ref) else leaf)
+    def change(leaf: Any) -> Any:
+        return Ref(number[leaf.index]) if isinstance(leaf, Ref) else leaf
+
+    return map_refs(item, change)
 
 
 def _renumbered(value: Value, number: Mapping[int, int]) -> Value:

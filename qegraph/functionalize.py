@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from qegraph._torch import OpOverload, pytree, signature, storage_key
+from qegraph._torch import OpOverload, pytree, same_overload, signature, storage_key
 
 
 class NeedsRetrace(Exception):
@@ -18,12 +18,11 @@ class NeedsRetrace(Exception):
 @functools.cache
 def functional_twin(op: OpOverload) -> OpOverload | None:
     """The functional operator of an in-place one: `relu_` -> `relu`, with the same arguments; None if there is none."""
-    namespace, _, name = op._schema.name.partition("::")
+    name = op.name().partition("::")[2].partition(".")[0]
     if signature(op).written != (0,) or signature(op).returns != 1 or not name.endswith("_") or name.endswith("__"):
         return None
-    packet = getattr(getattr(torch.ops, namespace), name[:-1], None)
-    twin = getattr(packet, op._overloadname, None)
-    if not isinstance(twin, OpOverload) or signature(twin).written:
+    twin = same_overload(op, name[:-1])
+    if twin is None or signature(twin).written:
         return None
     arguments = [(parameter.name, parameter.type) for parameter in signature(op).parameters]
     same = arguments == [(parameter.name, parameter.type) for parameter in signature(twin).parameters]

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from qegraph import _inductor
+from qegraph import _inductor, _torch
 
 _OWNERS: weakref.WeakValueDictionary[str, PackedWeight] = weakref.WeakValueDictionary()
 
@@ -118,7 +118,9 @@ def _packed_of(key: str) -> torch.Tensor:
 
 def _fake(key: str) -> torch.Tensor:
     _inductor.register_constant_lowering(torch.ops.qegraph.packed_weight.default, _packed_of)
-    return torch.empty(_packed_of(key).shape, dtype=torch.int8)
+    with _torch.unset_fake_temporarily():
+        shape = _packed_of(key).shape
+    return torch.empty(shape, dtype=torch.int8)
 
 
 _LIBRARY = torch.library.Library("qegraph", "DEF")

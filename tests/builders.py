@@ -116,10 +116,15 @@ def net(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequen
 
 def decomposed(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequence[Tensor]) -> GraphModule:
     """The same with linears as mm, addmm, view, permute, expand and bmm."""
-    program = torch.export.export(_Net(function, parts), tuple(inputs), strict=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's own LeafSpec, reported for copyreg
-        program = program.run_decompositions()
+    return dynamic(_Net(function, parts), inputs, None, True)
+
+
+def dynamic(module: nn.Module, inputs: Sequence[Tensor], shapes: Any, decompose: bool) -> GraphModule:
+    program = torch.export.export(module, tuple(inputs), strict=True, dynamic_shapes=shapes)
+    if decompose:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own LeafSpec, reported for copyreg
+            program = program.run_decompositions()
     gm = program.module()
     assert isinstance(gm, GraphModule)
     return gm

@@ -236,3 +236,10 @@ def test_cli_bench_writes_json(
     assert cli.main(command) == 0
     assert json.loads(path.read_text())["settings"]["rounds"] == 1
     assert "thread(s)" in capsys.readouterr().out
+
+
+def test_demo_explains_checks_and_times(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", "--size", "small"]) == 0
+    out = capsys.readouterr().out
+    for part in ("ms per node", "int8 conv", "top-1 agrees", "Speed-up over the q/dq graph"):
+        assert part in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.fx import GraphModule
 
 import qegraph
 from qegraph import zoo
@@ -44,6 +45,7 @@ def demo(progress: Progress, thread_count: int = 1, size: zoo.Size = "full") -> 
 def _explain(subject: Subject, ours: Built) -> None:
     before = len(subject.quantized.graph.nodes)
     print(f"\nOptimized {before} nodes in {ours.seconds:.2f} s ({ours.seconds * 1e3 / before:.2f} ms per node).\n")
+    assert isinstance(ours.run, GraphModule)
     lines = str(qegraph.explain(ours.run)).splitlines()
     print("\n".join(lines[:_REPORT_LINES]))
     if len(lines) > _REPORT_LINES:
