@@ -147,8 +147,8 @@ def codegen_of(graph: torch.fx.Graph) -> Any:
 
 
 def version_of(tensor: torch.Tensor) -> int:
-    """A counter of the in-place writes to the tensor's memory."""
-    return tensor._version
+    """A counter of the in-place writes to the tensor's memory; inference tensors have none."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def split_arguments(op: OpOverload, args: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -177,13 +177,16 @@ def has_side_effect(target: Callable[..., Any], args: tuple[Any, ...], kwargs: M
     return is_impure(target, args=args, kwargs=dict(kwargs), impure_random=not isinstance(target, OpOverload))
 
 
-def trace_functional(function: Callable[..., Any], inputs: Sequence[Any]) -> torch.fx.GraphModule:
-    """The graph of `function(*inputs)` without in-place operators, `aten.linear` and `aten.conv2d` kept whole.
+def trace_functional(
+    function: Callable[..., Any], inputs: Sequence[Any], *, pre_dispatch: bool
+) -> torch.fx.GraphModule:
+    """The graph of `function(*inputs)` without in-place operators.
 
-    `function` sees tensors that record writes (`is_mutated`, `traced_name`). Writes to `inputs` are not in the graph.
+    With `pre_dispatch`, `aten.linear` and `aten.conv2d` are kept whole and autocast is recorded as calls that switch it;
+    without, both are expanded into the operators that run. `function` sees tensors that record writes (`is_mutated`, `traced_name`). Writes to `inputs` are not in the graph.
     The current fake mode must be that of `inputs`.
     """
-    mode = FunctionalTensorMode(pre_dispatch=True, export=True)
+    mode = FunctionalTensorMode(pre_dispatch=pre_dispatch, export=True)
 
     def unwrap(tensor: FunctionalTensor) -> torch.Tensor:
         torch._sync(tensor)
@@ -197,7 +200,7 @@ def trace_functional(function: Callable[..., Any], inputs: Sequence[Any]) -> tor
             return pytree.tree_map_only(FunctionalTensor, unwrap, outputs)
 
     with preserve_node_meta():
-        return make_fx(functional, pre_dispatch=True, tracing_mode="real")(*inputs)
+        return make_fx(functional, pre_dispatch=pre_dispatch, tracing_mode="real")(*inputs)
 
 
 def is_mutated(tensor: Any) -> bool:

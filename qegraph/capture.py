@@ -33,7 +33,9 @@ def capture(gm: fx.GraphModule | torch.export.ExportedProgram, example_inputs: S
     """
     module: Any = gm.module() if isinstance(gm, torch.export.ExportedProgram) else gm
     fakes = FakeRunner(module.graph, example_inputs)
-    with torch.no_grad(), fakes.mode:
+
+    # what the caller has switched on around this call is no part of the graph
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), fakes.mode:
         try:
             return _Builder(module, fakes).build()
         except NeedsRetrace as needed:
@@ -115,7 +117,7 @@ class _Builder:
     def _python_call(self, node: fx.Node, call: Call) -> int:
         """A function without schema: whether it writes shows in the version counters of its fake operands."""
         if sets_autocast(call.target):
-            raise Unsupported(f"{where(node)}: later calls depend on it; export the graph with torch.export instead")
+            raise NeedsRetrace(f"{where(node)} changes the calls after it")
         name = str(getattr(call.target, "name", getattr(call.target, "__name__", "")))
         if (name.endswith("_") and not name.endswith("__")) or writing_body(node, self.module):
             raise NeedsRetrace(f"{where(node)} writes in place")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def is_pure(call: Call, fake: Any) -> bool:
     if has_side_effect(op, call.args, call.kwargs):
         return False
     if not isinstance(op, OpOverload):
-        return fake is not None
+        return fake is not None or op is operator.getitem
     return bool(signature(op).returns) and (not signature(op).is_random or _randomness_is_off(op, call))
 
 

@@ -14,6 +14,7 @@ from qegraph._torch import (
     codegen_of,
     is_guards_module,
     is_mutated,
+    sets_autocast,
     signature,
     trace_functional,
     traced_name,
@@ -48,10 +49,13 @@ def retrace(module: fx.GraphModule, fakes: FakeRunner, reason: str) -> Retraced:
         tracer = _Tracer(module, lifted, list(zip(targets, flat, strict=True)), names)
         return tracer.run(*flat[len(constants) :], enable_io_processing=False)
 
-    inputs = [fakes.constant(tensor) for tensor in constants.values()]
-    inputs += [fakes.input(node) for node in placeholders]
+    inputs = [_traceable(fakes.constant(tensor)) for tensor in constants.values()]
+    inputs += [_traceable(fakes.input(node)) for node in placeholders]
     try:
-        traced = trace_functional(function, inputs)
+        traced = trace_functional(function, inputs, pre_dispatch=True)
+        if any(sets_autocast(node.target) for node in traced.graph.nodes):
+            names.clear()
+            traced = trace_functional(function, inputs, pre_dispatch=False)  # the casts themselves
     except Unsupported:
         raise
     except Exception as error:
@@ -88,8 +92,10 @@ class _Tracer(fx.Interpreter):
         return result
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if isinstance(target, OpOverload) and is_dropout_off(target, schema_arguments(target, args, kwargs)):
-            return args[0]  # tracing would make it a copy, which doesn't see later writes
+        if isinstance(target, OpOverload):
+            ordered = schema_arguments(target, args, kwargs)
+            if is_dropout_off(target, ordered):
+                return ordered[0]  # tracing would make it a copy, which doesn't see later writes
         return super().call_function(target, args, kwargs)
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -99,6 +105,11 @@ class _Tracer(fx.Interpreter):
         if is_guards_module(self.submodules[target]):
             return None
         raise Unsupported(f"in-place writes to views beside a call of sub-module '{target}', which may keep either")
+
+
+def _traceable(fake: Any) -> Any:
+    """Inference tensors can't be wrapped for tracing; a fake clone, which costs nothing, can."""
+    return fake.clone() if isinstance(fake, torch.Tensor) and fake.is_inference() else fake
 
 
 def _may_write(node: fx.Node) -> bool:

@@ -12,8 +12,12 @@ from collections.abc import Iterator
 
 import torch
 
-LINEAR_POST_OPS = ("relu", "clamp", "gelu", "gelu-tanh", "silu", "hardswish", "leaky_relu", "tanh")
-CONV_POST_OPS = ("relu", "clamp", "silu", "hardswish")
+UNARY_POST_OPS = {
+    "linear": ("relu", "clamp", "gelu", "gelu-tanh", "silu", "hardswish", "leaky_relu", "tanh"),
+    "conv1d": ("relu",),
+    "conv2d": ("relu", "clamp", "silu", "hardswish"),
+    "conv3d": (),
+}
 RESIDUAL_POST_OPS = ("relu",)
 
 ACTIVATIONS = (("linear", "uint8"), ("linear", "int8"), ("conv1d", "uint8"), ("conv2d", "uint8"), ("conv3d", "uint8"))
@@ -42,8 +46,7 @@ PARAMETERS = {"clamp": 2, "leaky_relu": 1}
 
 def accepted() -> Iterator[tuple[str, str, str, str]]:
     """All (kind, residual storage, output storage, post-op) with a kernel; storage is real, codes or absent."""
-    for kind in ("linear", "conv1d", "conv2d", "conv3d"):
-        post_ops = LINEAR_POST_OPS if kind == "linear" else CONV_POST_OPS
+    for kind, post_ops in UNARY_POST_OPS.items():
         for out in ("real", "codes"):
             for f in ("identity", *post_ops):
                 yield kind, "absent", out, f

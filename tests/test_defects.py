@@ -187,12 +187,10 @@ def test_d11_max_pool_of_int8() -> None:
     """quantized.max_pool2d has no int8 kernel."""
     x = b.image()
     gm = net(lambda x: q(F.max_pool2d(fq(x, IN_S8), 2), IN_S8), [], [x])
-    fast = checked(gm, [x])
-    assert b.borders(fast) == (1, 0)
+    assert checked(gm, [x])(x).dtype == torch.int8
 
 
-@pytest.mark.parametrize("other", [QP(0.1, 20), QP(0.031, 90), QP(0.031, 113, 0, 127), QP(0.031, -15, -128, 127, torch.int8)],
-                         ids=str)  # fmt: skip
+@pytest.mark.parametrize("other", [QP(0.1, 20), QP(0.031, 90), QP(0.031, 113, 0, 127), IN_S8], ids=str)
 def test_d12_max_pool_that_requantizes(other: QP) -> None:
     """The reference drops the requantization."""
     x = b.image()
@@ -213,6 +211,6 @@ def test_d13_cat_of_both_signs() -> None:
 def test_d14_wide_output(part: Callable[[], nn.Module], dtype: torch.dtype) -> None:
     """The reference aborts at a quantize to int16 or int32."""
     x = torch.randn(5, 24) if part is Linear else b.image()
-    p = QP(0.01, 7, *b.RANGES[dtype], dtype)
+    p = QP(0.01, 7, *b.WIDE[dtype], dtype)
     fast = checked(net(lambda m, x: q(F.relu(m(fq(x))), p), [part()], [x]), [x])
     assert fast(x).dtype == dtype and b.post_ops(fast) == ["relu"] and b.borders(fast) == (2, 0)

@@ -126,10 +126,9 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     scales = _scales(emission, qw)
     packed = _packed(emission, node, weight, scales)
     w_scale = emission.buffer("w_scale", scales)
-    w_zero = emission.buffer("w_zero_point", torch.zeros(len(scales), dtype=torch.int32))
     out_scale, out_zero = scale_of(out)
     out_dtype = dtype_of(out.args[0] if out.name == "Real" else out.args[4])
-    head: list[Any] = [emission.node(x.number), *scale_of(qx), packed, w_scale, w_zero]
+    head: list[Any] = [emission.node(x.number), *scale_of(qx), packed, w_scale, None]
     windows = [] if kind.name == "Linear" else [*map(list, kind.args[:3]), kind.args[3]]
     tail: list[Any] = [out_scale, out_zero, out_dtype]
     post_op = _post_op(f)

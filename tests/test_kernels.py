@@ -1,0 +1,86 @@
+"""Every row of the kernel table, called on this machine and compared with its formula in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from qegraph.kernels import PARAMETERS, POST_OPS, accepted, adds_in_32_bits
+
+FUNCTIONS: dict[str, Any] = {
+    "identity": lambda y: y,
+    "relu": torch.relu,
+    "clamp": lambda y: y.clamp(-0.5, 2.0),
+    "gelu": torch.nn.functional.gelu,
+    "gelu-tanh": lambda y: torch.nn.functional.gelu(y, approximate="tanh"),
+    "silu": torch.nn.functional.silu,
+    "hardswish": torch.nn.functional.hardswish,
+    "leaky_relu": lambda y: torch.nn.functional.leaky_relu(y, 0.1),
+    "tanh": torch.tanh,
+}
+ARGUMENTS = {"clamp": [-0.5, 2.0], "leaky_relu": [0.1]}
+SCALE, ZERO, OUT_SCALE, OUT_ZERO = 0.02, 117, 0.03, 61
+
+
+def post_op(f: str) -> list[Any]:
+    name, algorithm = POST_OPS[f]
+    assert len(ARGUMENTS.get(f, [])) == PARAMETERS.get(f, 0)
+    return [name, ARGUMENTS.get(f, []), algorithm]
+
+
+@pytest.mark.skipif(not adds_in_32_bits(), reason="full-range uint8 is not exact on this CPU, and not used there")
+@pytest.mark.parametrize(("kind", "other", "out", "f"), list(accepted()))
+def test_row(kind: str, other: str, out: str, f: str) -> None:
+    torch.manual_seed(0)
+    rank = 0 if kind == "linear" else int(kind[4])
+    x = torch.randint(0, 256, (2, 8, *[5] * rank), dtype=torch.uint8)
+    w = torch.randint(-128, 128, (6, 8, *[3] * rank), dtype=torch.int8)
+    w_scale, bias = torch.rand(6) * 0.01 + 0.001, torch.randn(6)
+    codes = out == "codes"
+    tail: list[Any] = [OUT_SCALE, OUT_ZERO, torch.uint8] if codes else [1.0, 0, torch.float32]
+    windows: list[Any] = [] if kind == "linear" else [[1] * rank, [1] * rank, [1] * rank, 1]
+    head: list[Any] = [SCALE, ZERO, _packed(w, w_scale, x, windows), w_scale, None]
+    exact = _product(x, w, w_scale, bias, rank)
+    if other == "absent":
+        op = torch.ops.onednn.qlinear_pointwise.default if not rank else torch.ops.onednn.qconv_pointwise.default
+        found = op(x, *head, bias, *windows, *tail, *post_op(f))
+    else:
+        residual, real, params, binary = _residual(exact, other, out, kind)
+        exact = exact + real
+        binary_op = torch.ops.onednn.qconv2d_pointwise.binary if rank else torch.ops.onednn.qlinear_pointwise.binary
+        found = binary_op(x, *head, residual, bias, *windows, *tail, *params, binary, 1.0, *post_op(f))
+    expected = FUNCTIONS[f](exact)
+    if codes:
+        expected = ((expected / OUT_SCALE).round() + OUT_ZERO).clamp(0, 255)
+        assert (found.double() - expected).abs().max() <= 1
+        assert ((found.double() - expected) != 0).sum() <= 2
+    else:
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+def _packed(w: torch.Tensor, w_scale: torch.Tensor, x: torch.Tensor, windows: list[Any]) -> torch.Tensor:
+    if not windows:
+        return torch.ops.onednn.qlinear_prepack(w, list(x.shape))
+    return torch.ops.onednn.qconv_prepack(w, w_scale, SCALE, ZERO, *windows, list(x.shape))
+
+
+def _product(x: torch.Tensor, w: torch.Tensor, w_scale: torch.Tensor, bias: torch.Tensor, rank: int) -> torch.Tensor:
+    real_x = (x.double() - ZERO) * SCALE
+    real_w = w.double() * w_scale.double().reshape(-1, *[1] * (rank + 1))
+    if not rank:
+        return real_x @ real_w.T + bias.double()
+    conv = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[rank - 1]
+    return conv(real_x, real_w, bias.double(), padding=1)
+
+
+def _residual(exact: torch.Tensor, other: str, out: str, kind: str) -> tuple[torch.Tensor, torch.Tensor, Any, str]:
+    """The operand as the kernel reads it, its real values, its parameters, and the way it is added."""
+    memory_format = torch.channels_last if exact.dim() == 4 else torch.contiguous_format
+    if other == "real":
+        real = torch.randn_like(exact, dtype=torch.float32).to(memory_format=memory_format)
+        in_place = kind != "linear"
+        return real.clone(memory_format=memory_format), real.double(), (1.0, 0), "sum" if in_place else "add"
+    codes = torch.randint(0, 256, exact.shape, dtype=torch.uint8).to(memory_format=memory_format)
+    return codes, (codes.double() - 99) * 0.01, (0.01, 99), "sum"

@@ -1,0 +1,123 @@
+"""The whole pipeline on small models of the zoo: sound, complete, repeatable, and nobody else's things are touched."""
+
+from __future__ import annotations
+
+import copy
+import io
+import os
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+import torch
+from torch import fx
+
+import qegraph
+from qegraph import zoo
+from qegraph.validate import validate
+
+
+@cache
+def quantized(name: str) -> tuple[fx.GraphModule, tuple[torch.Tensor, ...]]:
+    model, inputs = zoo.load(name, "small")
+    return zoo.quantize(model, inputs), inputs
+
+
+@cache
+def optimized(name: str) -> fx.GraphModule:
+    return qegraph.optimize(quantized(name)[0])
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_quantized_gemm_is_int8_and_within_contract(name: str) -> None:
+    gm, inputs = quantized(name)
+    code = gm.code
+    kept = [x.clone() for x in inputs]
+    fast = optimized(name)
+    report = qegraph.explain(fast)
+    assert report.contractions
+    assert not report.floats(), str(report)
+    assert report.method == "elimination"
+    assert not report.limit
+    differences = validate(gm, fast, inputs)
+    assert differences
+    assert [each for each in differences if not each.within_contract] == []
+    with torch.no_grad():
+        first, second = fast(*inputs), fast(*inputs)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    torch.testing.assert_close(list(inputs), kept, rtol=0, atol=0)
+    assert gm.code == code
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_report_accounts_for_every_quantize_and_dequantize(name: str) -> None:
+    gm, _ = quantized(name)
+    report = qegraph.explain(optimized(name))
+    sources = {node.name for node in gm.graph.nodes if "quantize_per" in str(node.target)}
+    assert sources <= set(report.fate)
+
+
+def test_copies_and_files_give_the_same_result() -> None:
+    _, inputs = quantized("resnet18")
+    fast = optimized("resnet18")
+    with torch.no_grad():
+        expected = fast(*inputs)
+        assert torch.equal(copy.deepcopy(fast)(*inputs), expected)
+        file = io.BytesIO()
+        torch.save(fast, file)
+        file.seek(0)
+        loaded = torch.load(file, weights_only=False)
+        assert torch.equal(loaded(*inputs), expected)
+
+
+def test_compiles_with_default_flags() -> None:
+    _, inputs = quantized("mobilenet_v2")
+    fast = copy.deepcopy(optimized("mobilenet_v2"))
+    with torch.no_grad():
+        expected = fast(*inputs)
+        compiled = torch.compile(fast)
+        torch.testing.assert_close(compiled(*inputs), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_require_int8_names_the_reason() -> None:
+    class Product(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return _codes(x) @ _codes(y).transpose(0, 1)
+
+    inputs = (torch.randn(4, 8), torch.randn(4, 8))
+    gm = torch.export.export(Product(), inputs, strict=True).module()
+    assert isinstance(gm, fx.GraphModule)
+    with pytest.raises(qegraph.RequirementError, match=r"matmul.*the weight must be a constant"):
+        qegraph.optimize(gm, require="int8")
+    assert torch.equal(qegraph.optimize(gm)(*inputs), gm(*inputs))
+
+
+def _codes(x: torch.Tensor) -> torch.Tensor:
+    codes = torch.ops.quantized_decomposed.quantize_per_tensor.default(x, 0.05, 0, -128, 127, torch.int8)
+    return torch.ops.quantized_decomposed.dequantize_per_tensor.default(codes, 0.05, 0, -128, 127, torch.int8)
+
+
+def test_explain_needs_an_optimised_module() -> None:
+    with pytest.raises(qegraph.QegraphError, match="not made by"):
+        qegraph.explain(quantized("resnet18")[0])
+
+
+_PRINT = """
+import warnings; warnings.simplefilter("ignore")
+import qegraph; from qegraph import zoo
+model, inputs = zoo.load("mobilenet_v3_large", "small")
+print("code", qegraph.optimize(zoo.quantize(model, inputs)).code)
+"""
+
+
+def test_output_is_the_same_under_other_hash_seeds() -> None:
+    codes: set[str] = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        run = subprocess.run(
+            [sys.executable, "-c", _PRINT], capture_output=True, text=True, env=environment, check=True, timeout=300
+        )
+        codes.add(run.stdout.partition("code")[2])
+    assert len(codes) == 1
+    assert "qconv_pointwise" in codes.pop()
