@@ -38,30 +38,78 @@ def retrace(module: fx.GraphModule, fakes: FakeRunner, reason: str) -> Retraced:
 
     Raises `Unsupported` when the graph writes to an input, parameter or buffer, or can't be traced.
     """
-    constants = _constants(module)
-    placeholders = list(module.graph.find_nodes(op="placeholder"))
-    targets = [f"the constant '{name}'" for name in constants]
-    targets += [f"the input '{node.target}'" for node in placeholders]
-    names: dict[str, str] = {}
-
-    def function(*flat: Any) -> Any:
-        lifted = dict(zip(constants, flat, strict=False))
-        tracer = _Tracer(module, lifted, list(zip(targets, flat, strict=True)), names)
-        return tracer.run(*flat[len(constants) :], enable_io_processing=False)
-
-    inputs = [_traceable(fakes.constant(tensor)) for tensor in constants.values()]
-    inputs += [_traceable(fakes.input(node)) for node in placeholders]
+    source = _Source(module, fakes)
     try:
-        traced = trace_functional(function, inputs, pre_dispatch=True)
+        traced, names = source.trace(pre_dispatch=True)
         if any(sets_autocast(node.target) for node in traced.graph.nodes):
-            names.clear()
-            traced = trace_functional(function, inputs, pre_dispatch=False)  # the casts themselves
+            traced, names = source.trace(pre_dispatch=False)  # the casts themselves, not the switches
     except Unsupported:
         raise
     except Exception as error:
         message = f"{reason}, and the graph can't be functionalized: {type(error).__name__}: {error}"
         raise Unsupported(message) from error
-    return _restored(module, traced, constants, placeholders, fakes, names)
+    return source.restore(traced, names)
+
+
+class _Source:
+    """The graph to trace: a function of its constants and inputs, in that order."""
+
+    def __init__(self, module: fx.GraphModule, fakes: FakeRunner) -> None:
+        self.module = module
+        self.fakes = fakes
+        self.constants = _constants(module)
+        self.placeholders = list(module.graph.find_nodes(op="placeholder"))
+        self.described = [f"the constant '{name}'" for name in self.constants]
+        self.described += [f"the input '{node.target}'" for node in self.placeholders]
+
+    def trace(self, *, pre_dispatch: bool, find_write: bool = False) -> tuple[fx.GraphModule, dict[str, str]]:
+        """The functional graph of constants and inputs, and which of its nodes computes each source node.
+
+        Raises `Unsupported` for a write to one of them. To look for the node after every step would take steps times
+        inputs, so that is done (`find_write`) only when there is one.
+        """
+        names: dict[str, str] = {}
+        is_written = False
+
+        def function(*flat: Any) -> Any:
+            nonlocal is_written
+            visible = list(zip(self.described, flat, strict=True))
+            lifted = dict(zip(self.constants, flat, strict=False))
+            tracer = _Tracer(self.module, lifted, visible if find_write else [], names)
+            result = tracer.run(*flat[len(self.constants) :], enable_io_processing=False)
+            is_written = any(is_mutated(tensor) for _, tensor in visible)
+            return result
+
+        inputs = [self.fakes.constant(tensor) for tensor in self.constants.values()]
+        inputs += [self.fakes.input(node) for node in self.placeholders]
+        traced = trace_functional(function, [_traceable(each) for each in inputs], pre_dispatch=pre_dispatch)
+        if is_written:
+            return self.trace(pre_dispatch=pre_dispatch, find_write=True)
+        return traced, names
+
+    def restore(self, traced: fx.GraphModule, names: Mapping[str, str]) -> Retraced:
+        """The traced graph with the source's parameters, inputs and guards in place of the inputs of the trace."""
+        graph = fx.Graph()
+        graph.set_codegen(codegen_of(self.module.graph))
+        attributes: dict[str, Any] = dict(self.constants)
+        flat = [graph.get_attr(name) for name in self.constants]
+        inputs = {source: self._input(graph, source) for source in self.placeholders}
+        copies = dict(zip(traced.graph.find_nodes(op="placeholder"), [*flat, *inputs.values()], strict=True))
+        renamed = {old.name: new.name for old, new in copies.items()}
+        for node in self.module.graph.find_nodes(op="call_module"):  # guards are not traced: they read only inputs
+            attributes[str(node.target)] = self.module.get_submodule(str(node.target))
+            graph.node_copy(node, inputs.__getitem__)
+        for node in traced.graph.nodes:
+            if node.op != "placeholder":
+                copies[node] = _copied(traced, graph, node, copies, attributes)
+                renamed[node.name] = copies[node].name
+        result = fx.GraphModule(attributes, graph, class_name=type(self.module).__name__)
+        return Retraced(result, {source: renamed[name] for source, name in names.items() if name in renamed})
+
+    def _input(self, graph: fx.Graph, source: fx.Node) -> fx.Node:
+        node = graph.create_node("placeholder", str(source.target), source.args, name=source.name)
+        node.meta = {**source.meta, "val": self.fakes.input(source)}
+        return node
 
 
 class _Tracer(fx.Interpreter):
@@ -128,34 +176,6 @@ def _constants(module: fx.GraphModule) -> dict[str, torch.Tensor]:
     return found
 
 
-def _restored(
-    module: fx.GraphModule,
-    traced: fx.GraphModule,
-    constants: Mapping[str, torch.Tensor],
-    placeholders: Sequence[fx.Node],
-    fakes: FakeRunner,
-    names: Mapping[str, str],
-) -> Retraced:
-    """The traced graph with the source's parameters, inputs and guards in place of the flat inputs of the trace."""
-    graph = fx.Graph()
-    graph.set_codegen(codegen_of(module.graph))
-    attributes: dict[str, Any] = dict(constants)
-    flat = [graph.get_attr(name) for name in constants]
-    for source in placeholders:
-        node = graph.create_node("placeholder", str(source.target), source.args, name=source.name)
-        node.meta = {**source.meta, "val": fakes.input(source)}
-        flat.append(node)
-    copies = dict(zip(traced.graph.find_nodes(op="placeholder"), flat, strict=True))
-    renamed = {old.name: new.name for old, new in copies.items()}
-    _add_guards(module, graph, {source: flat[len(constants) + i] for i, source in enumerate(placeholders)}, attributes)
-    for node in traced.graph.nodes:
-        if node.op != "placeholder":
-            copies[node] = _copied(traced, graph, node, copies, attributes)
-            renamed[node.name] = copies[node].name
-    result = fx.GraphModule(attributes, graph, class_name=type(module).__name__)
-    return Retraced(result, {source: renamed[name] for source, name in names.items() if name in renamed})
-
-
 def _copied(
     traced: fx.GraphModule,
     graph: fx.Graph,
@@ -168,12 +188,3 @@ def _copied(
         copy.target = f"_traced_{node.target}"
         attributes[copy.target] = getattr(traced, str(node.target))
     return copy
-
-
-def _add_guards(
-    module: fx.GraphModule, graph: fx.Graph, inputs: Mapping[fx.Node, fx.Node], attributes: dict[str, Any]
-) -> None:
-    """Input checks are not traced, and so copied: they read nothing but inputs."""
-    for node in module.graph.find_nodes(op="call_module"):
-        attributes[str(node.target)] = module.get_submodule(str(node.target))
-        graph.node_copy(node, lambda each: inputs[each])

@@ -34,8 +34,7 @@ def diagnosis(rule: Rule) -> Iterator[str]:
         yield f"(relation {table} (T))"
         for number, lhs in enumerate(orders(rule.lhs)):
             yield (
-                f"(rule ((= {ROOT} {lhs}) {facts}) (({table} {ROOT})) "
-                f':ruleset {DIAGNOSIS} :name "{table}/{number}")'
+                f'(rule ((= {ROOT} {lhs}) {facts}) (({table} {ROOT})) :ruleset {DIAGNOSIS} :name "{table}/{number}")'
             )
 
 

@@ -24,6 +24,7 @@ META = "qegraph"
 """Key of `node.meta` and `GraphModule.meta` under which provenance and report stand."""
 
 _CHANNELS_LAST = (onednn.qconv_pointwise.default, onednn.qconv2d_pointwise.binary)
+_CONTIGUOUS = (onednn.qlinear_pointwise.default, onednn.qlinear_pointwise.binary)
 _KEEPS_LAYOUT = (torch.ops.quantized.max_pool2d.default, aten.relu.default, aten.clamp.default)
 
 
@@ -156,11 +157,12 @@ class Emitter:
         reads_twice = current.args[1].number == eclass if current.op == "QGemm" else False
         return WORDS[enode.op].fresh and self.plan.last_read[eclass] <= self.position and not reads_twice
 
-    def channels_last(self, eclass: int) -> bool:
+    def dense(self, eclass: int, channels_last: bool) -> bool:
+        """The value is known to be dense in this layout, because a kernel made it so."""
         node = self.nodes.get(eclass)
         while isinstance(node, fx.Node) and node.target in _KEEPS_LAYOUT:
             node = node.args[0]
-        return isinstance(node, fx.Node) and node.target in _CHANNELS_LAST
+        return isinstance(node, fx.Node) and node.target in (_CHANNELS_LAST if channels_last else _CONTIGUOUS)
 
     def call(self, target: Any, *args: Any) -> fx.Node:
         """`target` is a callable, or (callable or source value, kwargs)."""

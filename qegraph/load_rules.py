@@ -35,7 +35,9 @@ def load(paths: Iterable[Path]) -> tuple[Rule, ...]:
 
 
 def rules_of(module: ModuleType) -> list[Rule]:
-    return [item for item in vars(module).values() if isinstance(item, Rule) and item.where.split(":")[0] == module.__file__]
+    return [
+        item for item in vars(module).values() if isinstance(item, Rule) and item.where.split(":")[0] == module.__file__
+    ]
 
 
 def check_names(rules: Sequence[Rule]) -> None:

@@ -82,7 +82,9 @@ class Report:
             yield f"  stays float: {each.source or each.name} ({each.kind}): {each.reason}"
         for op, names in self.left.items():
             yield f"  left {op}: {', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}"
-        fused = Counter((each.kind, " + ".join(each.post_ops) or "no post-op") for each in self.contractions if each.int8)
+        fused = Counter(
+            (each.kind, " + ".join(each.post_ops) or "no post-op") for each in self.contractions if each.int8
+        )
         for (kind, post_op), count in sorted(fused.items()):
             yield f"  {count} int8 {kind} with {post_op}"
         if self.method:
@@ -114,7 +116,10 @@ class Account:
 
 
 def account(
-    of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]], saturation: Saturation, seconds: Mapping[str, float]
+    of: Account,
+    failures: Mapping[int, Sequence[tuple[Rule, int]]],
+    saturation: Saturation,
+    seconds: Mapping[str, float],
 ) -> Report:
     return Report(
         contractions=contractions(of, failures),
@@ -231,8 +236,10 @@ def _fate(of: Account) -> Mapping[str, str]:
     by_source: dict[str, str] = {}
     for node in of.module.graph.nodes:
         made = node.meta.get(META)
-        for name in (made["from"] if made else ()):
-            by_source.setdefault(name, f"fused into {node.name} by {', '.join(made['rules'])}" if made["rules"] else "kept")
+        for name in made["from"] if made else ():
+            by_source.setdefault(
+                name, f"fused into {node.name} by {', '.join(made['rules'])}" if made["rules"] else "kept"
+            )
     fate: dict[str, str] = {}
     for value in of.program.values:
         if value.kind == "call" and "quantize_per" in str(value.target):

@@ -32,11 +32,17 @@ from qegraph.lang.rule import Rewrite
 @rule
 def codes_survive(x: Tensor, q: QParams) -> Rewrite:
     """quantize(dequantize(x, q), q) = x"""
-    return rewrite(quantize(dequantize(x, q, "float32"), q)).to(x).when(per_tensor_params(q), positive_scale(q), spans_dtype(q))
+    return (
+        rewrite(quantize(dequantize(x, q, "float32"), q))
+        .to(x)
+        .when(per_tensor_params(q), positive_scale(q), spans_dtype(q))
+    )
 
 
 @rule
-def narrow_range(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text, l0: Integer, h0: Integer) -> Rewrite:
+def narrow_range(
+    x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text, l0: Integer, h0: Integer
+) -> Rewrite:
     """quantize(x, lo..hi) = clamp(quantize(x, full range), lo, hi)"""
     return (
         rewrite(quantize(x, per_tensor(s, z, lo, hi, d)))
@@ -50,8 +56,11 @@ def relu_of_codes(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d:
     """quantize(relu(dequantize(x, q)), q) = max(x, zero point)"""
     q = per_tensor(s, z, lo, hi, d)
     clamped = unary(clamp(Number.of("to-f64", z), Number.of("to-f64", hi)), x)
-    return rewrite(quantize(unary(relu(), dequantize(x, q, "float32")), q)).to(clamped).when(positive_scale(q), spans_dtype(q), is_code(z, lo, hi))
-
+    return (
+        rewrite(quantize(unary(relu(), dequantize(x, q, "float32")), q))
+        .to(clamped)
+        .when(positive_scale(q), spans_dtype(q), is_code(z, lo, hi))
+    )
 
 
 @rule
@@ -63,7 +72,11 @@ def quantize_through_move(m: Move, x: Tensor, q: QParams) -> Rewrite:
 @rule
 def dequantize_through_move(m: Move, x: Tensor, q: QParams) -> Rewrite:
     """move(dequantize(x, q)) = dequantize(move(x), q)"""
-    return rewrite(move(m, dequantize(x, q, "float32"))).to(dequantize(move(m, x), q, "float32")).when(per_tensor_params(q))
+    return (
+        rewrite(move(m, dequantize(x, q, "float32")))
+        .to(dequantize(move(m, x), q, "float32"))
+        .when(per_tensor_params(q))
+    )
 
 
 @rule

@@ -84,7 +84,6 @@ def residual(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor,
     )
 
 
-
 @rule
 def residual_broadcast(g: Tensor, y: Tensor, s: Dims, t: Dims) -> Rewrite:
     """g + y = g + expand(y) : a broadcast residual is spread out first, which the kernels need"""
@@ -93,7 +92,6 @@ def residual_broadcast(g: Tensor, y: Tensor, s: Dims, t: Dims) -> Rewrite:
         .to(add(g, move(expand(s), y)))
         .when(absorbs(g), shape_is(g, s), shape_is(y, t), differs(s, t), has_dtype(y, "float32"), sum_shape(g, y, s))
     )
-
 
 
 @rule
@@ -123,12 +121,24 @@ def requantize_residual(
 
 @rule
 def conv_of_int8(
-    st: Dims, pd: Dims, dl: Dims, g: Integer, x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, w: Tensor, b: Tensor
+    st: Dims,
+    pd: Dims,
+    dl: Dims,
+    g: Integer,
+    x: Tensor,
+    s: Number,
+    z: Integer,
+    lo: Integer,
+    hi: Integer,
+    w: Tensor,
+    b: Tensor,
 ) -> Rewrite:
     """dq(x: int8, z) = dq(x xor 0x80: uint8, z + 128) : convolution kernels read uint8 only"""
     kind = conv(st, pd, dl, g)
     return rewrite(gemm(kind, dequantize(x, per_tensor(s, z, lo, hi, "int8"), "float32"), w, b)).to(
-        gemm(kind, dequantize(flip(x), per_tensor(s, plus_128(z), plus_128(lo), plus_128(hi), "uint8"), "float32"), w, b)
+        gemm(
+            kind, dequantize(flip(x), per_tensor(s, plus_128(z), plus_128(lo), plus_128(hi), "uint8"), "float32"), w, b
+        )
     )
 
 
@@ -138,7 +148,6 @@ def flip_of_quantize(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer)
     return rewrite(flip(quantize(x, per_tensor(s, z, lo, hi, "int8")))).to(
         quantize(x, per_tensor(s, plus_128(z), plus_128(lo), plus_128(hi), "uint8"))
     )
-
 
 
 @rule

@@ -10,6 +10,7 @@ from qegraph.lang import (
     div,
     gemm,
     has_dtype,
+    is_nonzero,
     is_vector,
     is_zero,
     last_dim_is,
@@ -25,6 +26,7 @@ from qegraph.lang import (
     relu,
     rewrite,
     rule,
+    same_shape,
     scalar,
     stacks,
     unary,
@@ -39,7 +41,6 @@ TRANSPOSE = permute(vec(1, 0))
 def matmul_is_linear(x: Tensor, w: Tensor) -> Rewrite:
     """x @ transpose(w) = linear(x, w)"""
     return rewrite(matmul(x, move(TRANSPOSE, w))).to(gemm(linear(), x, w, nothing())).when(rank_is(w, 2))
-
 
 
 @rule
@@ -63,7 +64,9 @@ def bias_of_linear(x: Tensor, w: Tensor, b: Tensor, n: Integer) -> Rewrite:
 def clamp_of_clamp(x: Tensor, a: Number, b: Number, c: Number, d: Number) -> Rewrite:
     """clamp(clamp(x, a, b), c, d) = clamp(x, max(a, c), min(b, d)) where the ranges meet"""
     low, high = Number.of("max", a, c), Number.of("min", b, d)
-    return rewrite(unary(clamp(c, d), unary(clamp(a, b), x))).to(unary(clamp(low, high), x)).when(ranges_meet(low, high))
+    return (
+        rewrite(unary(clamp(c, d), unary(clamp(a, b), x))).to(unary(clamp(low, high), x)).when(ranges_meet(low, high))
+    )
 
 
 @rule
@@ -94,11 +97,23 @@ def silu_of_exp(x: Tensor, one: Number) -> Rewrite:
 
 
 @rule
+def division_by_constant(x: Tensor, c: Number) -> Rewrite:
+    """x / c = x * (1 / c)"""
+    return rewrite(div(x, scalar(c))).to(mul(x, scalar(Number.of("/", 1.0, c)))).when(is_nonzero(c))
+
+
+@rule
+def factor_moves_out(x: Tensor, a: Number, y: Tensor) -> Rewrite:
+    """(x a) y = (x y) a for a constant a"""
+    return rewrite(mul(mul(x, scalar(a)), y)).to(mul(mul(x, y), scalar(a))).when(same_shape(x, y))
+
+
+@rule
 def gelu_of_erf(x: Tensor, half: Number, root: Number, one: Number) -> Rewrite:
-    """x/2 * (erf(x / sqrt 2) + 1) = gelu(x)"""
+    """x (erf(x / sqrt 2) + 1) / 2 = gelu(x)"""
     erf = unary(named("erf"), mul(x, scalar(root)))
     return (
-        rewrite(mul(mul(x, scalar(half)), add(erf, scalar(one))))
+        rewrite(mul(mul(x, add(erf, scalar(one))), scalar(half)))
         .to(unary(named("gelu"), x))
         .when(close(half, 0.5), close(root, 0.7071067811865476), close(one, 1.0))
     )
@@ -106,22 +121,22 @@ def gelu_of_erf(x: Tensor, half: Number, root: Number, one: Number) -> Rewrite:
 
 @rule
 def gelu_of_tanh(x: Tensor, half: Number, cubic: Number, root: Number, one: Number) -> Rewrite:
-    """x/2 * (tanh(sqrt(2/pi) (x + 0.044715 x^3)) + 1) = gelu_tanh(x)"""
+    """x (tanh(sqrt(2/pi) (x + 0.044715 x^3)) + 1) / 2 = gelu_tanh(x)"""
     inner = mul(add(x, mul(mul(mul(x, x), x), scalar(cubic))), scalar(root))
     return (
-        rewrite(mul(mul(x, scalar(half)), add(unary(named("tanh"), inner), scalar(one))))
+        rewrite(mul(mul(x, add(unary(named("tanh"), inner), scalar(one))), scalar(half)))
         .to(unary(named("gelu-tanh"), x))
         .when(close(half, 0.5), close(cubic, 0.044715), close(root, 0.7978845608028654), close(one, 1.0))
     )
 
 
 @rule
-def hardswish_of_clamp(x: Tensor, three: Number, low: Number, high: Number, six: Number) -> Rewrite:
-    """x * clamp(x + 3, 0, 6) / 6 = hardswish(x)"""
+def hardswish_of_clamp(x: Tensor, three: Number, low: Number, high: Number, sixth: Number) -> Rewrite:
+    """x clamp(x + 3, 0, 6) / 6 = hardswish(x)"""
     return (
-        rewrite(div(mul(x, unary(clamp(low, high), add(x, scalar(three)))), scalar(six)))
+        rewrite(mul(mul(x, unary(clamp(low, high), add(x, scalar(three)))), scalar(sixth)))
         .to(unary(named("hardswish"), x))
-        .when(close(three, 3.0), is_zero(low), close(high, 6.0), close(six, 6.0))
+        .when(close(three, 3.0), is_zero(low), close(high, 6.0), close(sixth, 1 / 6))
     )
 
 

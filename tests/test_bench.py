@@ -168,6 +168,17 @@ def test_a_crash_is_a_row_for_others_and_a_failure_for_us(subject: Subject, monk
     assert made[-1].rows == tuple(("tiny", name, "RuntimeError: no kernel") for name in ("torchao", "qegraph"))
 
 
+def test_a_variant_that_lost_its_compiled_code_is_not_timed(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reset(given: Subject) -> Built:
+        torch.compiler.reset()
+        return Built(given.quantized, Counts(), 0.0)
+
+    monkeypatch.setattr("qegraph.bench.run.BUILDERS", {**BUILDERS, "qegraph": reset})
+    outcome = _measure(subject, "inductor", "qegraph").outcomes["inductor"]
+    assert outcome.timing is None
+    assert outcome.crash and "Detected recompile" in outcome.crash
+
+
 def test_a_wrong_result_fails_the_benchmark(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(given: Subject) -> Built:
         return Built(lambda *inputs: given.quantized(*inputs) * 1.01, Counts(), 0.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -399,15 +401,152 @@ def test_retracing_keeps_composite_operators_and_names() -> None:
 
 
 def test_writes_of_methods_and_python_functions() -> None:
-    def method(x: torch.Tensor) -> torch.Tensor:
-        return (x + 1).relu_()
+    def make(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        x = graph.call_function(operator.add, (x, 1))
+        y = graph.call_function(operator.iadd, (x, 2))
+        graph.call_function(nn.functional.relu, (x,), {"inplace": True})
+        return graph.call_method("mul_", (y, 3))
+
+    program = check(build(make), (torch.randn(3),), examples=(torch.randn(3),))
+    assert targets(program) == [aten.add.Tensor, aten.add.Tensor, aten.relu.default, aten.mul.Tensor]
+
+
+def test_dropout_in_eval_mode_is_a_view() -> None:
+    def function(x: torch.Tensor) -> Any:
+        y = x * 2
+        dropped = aten.dropout(y, 0.5, False)
+        y[1:].relu_()
+        return dropped + 1
+
+    check(exported(function, (torch.randn(4),)), (torch.randn(4),))
+
+
+def test_writes_inside_autocast_and_no_grad_blocks() -> None:
+    linear = nn.Linear(4, 5)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = linear
+
+        def forward(self, x: torch.Tensor) -> Any:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                y = self.linear(x).relu_()
+            with torch.no_grad():
+                z = y.float()
+                z[:, 0] = 0
+            return y, z
+
+    program = check(exported(Model(), (torch.randn(2, 4),)), (torch.randn(2, 4),))
+    assert value_of(program, "getitem").fake.dtype == torch.bfloat16
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_what_is_switched_on_around_capture_does_not_matter(residual: fx.GraphModule) -> None:
+    plain = [v.fake.dtype for v in capture(residual).values if is_fake(v.fake)]
+    with torch.autocast("cpu"), torch.inference_mode():
+        assert [v.fake.dtype for v in capture(residual).values if is_fake(v.fake)] == plain
+
+
+@torch.library.custom_op("qegraph_test::increment", mutates_args=("x",))
+def custom_increment(x: torch.Tensor) -> None:
+    """An operator that writes and has no functional twin."""
+    x.add_(1)
+
+
+def increment_copy(x: torch.Tensor) -> torch.Tensor:
+    y = x.clone()
+    torch.ops.qegraph_test.increment(y)
+    return y * 2
+
+
+def increment_input(x: torch.Tensor) -> torch.Tensor:
+    torch.ops.qegraph_test.increment(x)
+    return x * 2
+
+
+def test_operators_without_functional_twin() -> None:
+    check(exported(increment_copy, (torch.randn(3),)), (torch.randn(3),))
+    with pytest.raises(Unsupported, match="input 'args_0'"):
+        capture(exported(increment_input, (torch.randn(3),)))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiled_graph(dynamic: bool) -> None:
+    seen: list[Program] = []
+
+    def backend(gm: fx.GraphModule, inputs: Sequence[Any]) -> Any:
+        seen.append(check(gm, tuple(inputs)))
+        return gm
 
     def function(x: torch.Tensor) -> torch.Tensor:
-        return operator.iadd(nn.functional.relu(x + 1, inplace=True), 2)
+        y = x.reshape(x.shape[0], -1) + 1
+        y[:, 1:].mul_(x.shape[0])
+        return y
 
-    for each in (method, function):
-        gm = fx.symbolic_trace(each)
-        check(gm, (torch.randn(3),), examples=(torch.randn(3),))
+    torch.compiler.reset()
+    compiled: Any = torch.compile(function, backend=backend, dynamic=dynamic)
+    assert torch.equal(compiled(torch.ones(3, 2, 2)), function(torch.ones(3, 2, 2)))
+    assert len(seen) == 1
+
+
+Shaped = tuple[fx.Node, tuple[int, ...]]
+
+
+class RandomGraph:
+    """Random reads, views and in-place writes of copies of the input and of a parameter."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.graph = fx.Graph()
+        x, weight = self.graph.placeholder("x"), self.graph.get_attr("weight")
+        self.pool: list[Shaped] = [(self.call(aten.clone.default, each), (4, 6)) for each in (x, weight)]
+        for _ in range(self.random.randint(5, 16)):
+            self.pool.append(self.step(*self.random.choice(self.pool)))
+        results = self.random.sample(self.pool, min(len(self.pool), self.random.randint(1, 4)))
+        self.graph.output(tuple(node for node, _ in results))
+
+    def call(self, op: Any, *args: Any) -> fx.Node:
+        return self.graph.call_function(op, args)
+
+    def step(self, node: fx.Node, shape: tuple[int, ...]) -> Shaped:
+        return self.random.choice([self.write, self.write, self.view, self.same])(node, shape)
+
+    def write(self, node: fx.Node, shape: tuple[int, ...]) -> Shaped:
+        other = self.random.choice([each for each, other in self.pool if other == shape])
+        fresh = self.call(aten.mul.Tensor, other, 3)
+        calls = [
+            (aten.relu_.default,),
+            (aten.add_.Tensor, fresh),
+            (aten.copy_.default, fresh),
+            (aten.mul_.Tensor, -0.5),
+        ]
+        op, *args = self.random.choice(calls)
+        return self.call(op, node, *args), shape
+
+    def same(self, node: fx.Node, shape: tuple[int, ...]) -> Shaped:
+        calls = [(aten.detach.default,), (aten.contiguous.default,), (aten.dropout.default, 0.5, False)]
+        op, *args = self.random.choice([*calls, (aten.to.dtype, torch.float32), (aten.neg.default,)])
+        return self.call(op, node, *args), shape
+
+    def view(self, node: fx.Node, shape: tuple[int, ...]) -> Shaped:
+        choice = self.random.randrange(4)
+        if choice == 0 and shape[0] > 1:
+            return self.call(aten.slice.Tensor, node, 0, 1, shape[0]), (shape[0] - 1, *shape[1:])
+        if choice == 1 and shape[0] % 2 == 0:
+            halves = self.call(aten.split.Tensor, node, shape[0] // 2)
+            return self.call(operator.getitem, halves, self.random.randrange(2)), (shape[0] // 2, *shape[1:])
+        if choice == 2:
+            return self.call(aten.reshape.default, node, [-1]), (math.prod(shape),)
+        return self.call(aten.transpose.int, node, 0, -1), shape[::-1]
+
+
+@pytest.mark.parametrize("seed", range(0, 120, 10))
+def test_random_writes(seed: int) -> None:
+    for each in range(seed, seed + 10):
+        root = {"weight": nn.Parameter(torch.randn(4, 6), requires_grad=False)}
+        inputs = (torch.randn(4, 6),)
+        check(fx.GraphModule(root, RandomGraph(each).graph), inputs, examples=inputs)
 
 
 # ---- writes the caller sees

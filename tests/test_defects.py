@@ -1,5 +1,6 @@
 """The wrong results and crashes of the reference passes, by their number in the feature inventory: none may return."""
 
+# pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -172,7 +173,8 @@ def test_d11_int8_activation_of_a_convolution(dims: int) -> None:
     codes = q(b.image(dims), IN_S8)
     gm = net(lambda m, x: F.relu(m(dq(x, IN_S8))), [Conv(dims)], [codes])
     fast = checked(gm, [codes])
-    assert b.post_ops(fast) == ["relu"] and b.borders(fast) == (0, 0) and b.has(fast, "xor") == 1
+    assert b.post_ops(fast) == (["relu"] if dims < 3 else [""])  # conv3d kernels take nothing in
+    assert b.borders(fast) == (0, 0) and b.has(fast, "xor") == 1
 
 
 def test_d11_int8_between_convolutions() -> None:

@@ -1,5 +1,6 @@
 """Which graphs become which int8 kernels: every spelling, position and operand order, with the numbers compared."""
 
+# pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -122,12 +122,17 @@ def _build(
 
 
 def _compare(built: dict[str, Built], crashes: dict[str, str], samples: Sequence[zoo.Inputs]) -> dict[str, Error]:
-    """Errors against the oracle; a variant that crashes here moves from `built` to `crashes`."""
+    """Errors against the oracle; a variant that crashes here moves from `built` to `crashes`.
+
+    Having to compile again is a crash: it would happen without the settings the variant was built with, and Inductor
+    without freezing is another, slower program. Building one variant can drop the compiled code of another.
+    """
     oracle = outputs(built[ORACLE].run, samples)
     errors: dict[str, Error] = {}
     for key in list(built):
         try:
-            errors[key] = error(outputs(built[key].run, samples), oracle)
+            with torch.compiler.set_stance("fail_on_recompile"):
+                errors[key] = error(outputs(built[key].run, samples), oracle)
         except Exception as problem:  # as above
             crashes[key] = _reason(problem)
             del built[key]

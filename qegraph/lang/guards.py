@@ -12,7 +12,9 @@ from qegraph.lang.terms import Dims, Integer, Kind, Number, QParams, Tensor, Tex
 
 def is_constant(x: Tensor) -> Guard:
     """x is a parameter or buffer of the source module."""
-    return Guard("is-constant", "the weight must be a constant: it is packed once, not on every call", (f"(constant {x})",))
+    return Guard(
+        "is-constant", "the weight must be a constant: it is packed once, not on every call", (f"(constant {x})",)
+    )
 
 
 def has_dtype(x: Tensor, dtype: Text | str) -> Guard:
@@ -40,7 +42,9 @@ def differs(a: Dims, b: Dims) -> Guard:
 
 def per_tensor_params(q: QParams) -> Guard:
     """One scale for the whole tensor, so that moving elements keeps their meaning."""
-    return Guard("per-tensor-params", "parameters per channel are tied to an axis; per tensor are needed", (f"(per-tensor {q})",))
+    return Guard(
+        "per-tensor-params", "parameters per channel are tied to an axis; per tensor are needed", (f"(per-tensor {q})",)
+    )
 
 
 def positive_scale(q: QParams) -> Guard:
@@ -49,7 +53,11 @@ def positive_scale(q: QParams) -> Guard:
 
 
 def spans_dtype(q: QParams) -> Guard:
-    return Guard("spans-dtype", "the kernel saturates at the dtype's range, not at a narrower quant_min/quant_max (D1)", (f"(spans-dtype {q})",))
+    return Guard(
+        "spans-dtype",
+        "the kernel saturates at the dtype's range, not at a narrower quant_min/quant_max (D1)",
+        (f"(spans-dtype {q})",),
+    )
 
 
 def narrower_than_dtype(low: Integer, high: Integer, dtype: Text, full_low: Integer, full_high: Integer) -> Guard:
@@ -88,7 +96,9 @@ def kernel_reads_weight(kind: Kind, w: Tensor, qw: QParams) -> tuple[Guard, ...]
 
 
 def kernel_adds_bias(w: Tensor, b: Tensor) -> Guard:
-    return Guard("bias-fits", "the bias must be a float32 vector with one entry per output channel", (f"(bias-fits {b} {w})",))
+    return Guard(
+        "bias-fits", "the bias must be a float32 vector with one entry per output channel", (f"(bias-fits {b} {w})",)
+    )
 
 
 def kernel_accepts(kind: Kind, qo: QParams, out: QParams, f: UnaryFn) -> Guard:
@@ -102,7 +112,11 @@ def kernel_accepts(kind: Kind, qo: QParams, out: QParams, f: UnaryFn) -> Guard:
 
 def keeps_last_dim(m: Tensor, x: Tensor) -> Guard:
     """The view m of x regroups leading dims only (D9)."""
-    return Guard("keeps-last-dim", "the view must keep the last dim, the one the linear contracts (D9)", (f"(= (last-dim {m}) (last-dim {x}))",))
+    return Guard(
+        "keeps-last-dim",
+        "the view must keep the last dim, the one the linear contracts (D9)",
+        (f"(= (last-dim {m}) (last-dim {x}))",),
+    )
 
 
 def last_dim_is(x: Tensor, n: Integer) -> Guard:
@@ -111,7 +125,9 @@ def last_dim_is(x: Tensor, n: Integer) -> Guard:
 
 def is_vector(b: Tensor, n: Integer) -> Guard:
     """b has shape (n,)."""
-    return Guard("is-vector", f"{b} must be a vector with one entry per output channel", (f"(= (shape {b}) (vec-of {n}))",))
+    return Guard(
+        "is-vector", f"{b} must be a vector with one entry per output channel", (f"(= (shape {b}) (vec-of {n}))",)
+    )
 
 
 def rank_is(x: Tensor, rank: int) -> Guard:
@@ -136,7 +152,9 @@ def close(value: Number, constant: float) -> Guard:
 
 
 def product_shape(product: Tensor, y: Tensor) -> Guard:
-    return Guard("product-shape", "the residual must have the product's own shape", (f"(= (shape {product}) (shape {y}))",))
+    return Guard(
+        "product-shape", "the residual must have the product's own shape", (f"(= (shape {product}) (shape {y}))",)
+    )
 
 
 def sum_shape(x: Tensor, y: Tensor, s: Dims) -> Guard:
@@ -145,7 +163,9 @@ def sum_shape(x: Tensor, y: Tensor, s: Dims) -> Guard:
 
 
 def stored_like(y: Tensor, q: QParams) -> Guard:
-    return Guard("stored-like", "a residual read as codes must have the output's dtype", (f"(= (dtype {y}) (q-dtype {q}))",))
+    return Guard(
+        "stored-like", "a residual read as codes must have the output's dtype", (f"(= (dtype {y}) (q-dtype {q}))",)
+    )
 
 
 def codes_of(x: Tensor, q: QParams) -> Guard:
@@ -167,3 +187,7 @@ def is_code(z: Integer, low: Integer, high: Integer) -> Guard:
 def outputs_are(w: Tensor, n: Integer) -> Guard:
     """Binds n, the number of output channels of the weight w."""
     return Guard("outputs-are", "the weight must have a known shape", (f"(= {n} (vec-get (shape {w}) 0))",), (n,))
+
+
+def is_nonzero(value: Number) -> Guard:
+    return Guard("is-nonzero", "the divisor must not be 0", (f"(!= {value} 0.0)",))

@@ -110,9 +110,7 @@ def _make(function: Callable[..., Rewrite], exact: bool) -> Rule:
 def _check_bound(made: Rule) -> None:
     """Every variable of the right side and every parameter occurs on the left or is bound by a guard."""
     bound = {term.head for term in subterms(made.lhs) if term.is_variable}
-    bound |= {
-        term.head for guard in made.guards for bind in guard.binds for term in subterms(bind) if term.is_variable
-    }
+    bound |= {term.head for guard in made.guards for bind in guard.binds for term in subterms(bind) if term.is_variable}
     missing = sorted(set(made.variables) - bound)
     if missing:
         raise RuleError(

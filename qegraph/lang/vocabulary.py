@@ -67,9 +67,7 @@ def per_channel(
 
 
 @constructor("Dynamic")
-def dynamic(
-    scale: Tensor, zero_point: Tensor, low: Integer | int, high: Integer | int, dtype: Text | str
-) -> QParams:
+def dynamic(scale: Tensor, zero_point: Tensor, low: Integer | int, high: Integer | int, dtype: Text | str) -> QParams:
     """`per_tensor` with a scale and a zero point computed at run time (one element each)."""
     raise NotImplementedError
 

@@ -111,6 +111,14 @@ def read_div(reading: Reading, value: Value) -> Tensor | None:
     return _binary(div, reading, *value.args)
 
 
+@reads(aten.pow.Tensor_Scalar)
+def read_power(reading: Reading, value: Value) -> Tensor | None:
+    """The cube is multiplied out, as the kernel does it: decompositions of gelu write either."""
+    x, exponent = value.args
+    base = reading.tensor(x)
+    return mul(mul(base, base), base) if exponent == 3 and reading.dtype(x).is_floating_point else None
+
+
 def _cost(snapshot: Snapshot, node: ENode) -> float:
     return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
 

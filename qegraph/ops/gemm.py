@@ -174,15 +174,16 @@ def _packed(emission: Emission, node: ENode, weight: torch.Tensor, scales: torch
 def _residual(emission: Emission, node: ENode) -> tuple[str, fx.Node]:
     """In place ("sum") or not ("add"): decided here, by who else reads the operand, never by an equality.
 
-    "sum" writes the operand, so it must be scratch, of the output's dtype, and contiguous (channels-last for conv).
+    Either way the kernel reads the operand as if it were dense, in the output's own layout, whatever its strides.
+    "sum" writes the operand: it must be scratch. "add" exists for linear, with a float operand.
     """
     kind, *_, other, qo, _, _ = node.args
     residual = emission.node(other.number)
-    if kind.name == "Linear" and qo.name == "Real":
-        return "add", residual
-    memory_format = torch.contiguous_format if kind.name == "Linear" else torch.channels_last
-    if not emission.scratch(other.number):
-        return "sum", emission.call((aten.clone.default, {"memory_format": memory_format}), residual)
-    if kind.name != "Linear" and emission.channels_last(other.number):
-        return "sum", residual
-    return "sum", emission.call((aten.contiguous.default, {"memory_format": memory_format}), residual)
+    is_linear = kind.name == "Linear"
+    layout = {"memory_format": torch.contiguous_format if is_linear else torch.channels_last}
+    binary = "add" if is_linear and qo.name == "Real" else "sum"
+    if binary == "sum" and not emission.scratch(other.number):
+        return binary, emission.call((aten.clone.default, layout), residual)
+    if emission.dense(other.number, channels_last=not is_linear):
+        return binary, residual
+    return binary, emission.call((aten.contiguous.default, layout), residual)

@@ -111,7 +111,9 @@ def _pool_cost(snapshot: Snapshot, node: ENode) -> float:
     kernel: tuple[int, ...] = node.args[1]
     if snapshot.dtype.get(node.eclass) == "int8":
         return math.inf  # no kernel
-    return MACHINE.aten_call + traffic(snapshot, node.eclass) * (kernel[0] * kernel[1]) + traffic(snapshot, *node.children)
+    return (
+        MACHINE.aten_call + traffic(snapshot, node.eclass) * (kernel[0] * kernel[1]) + traffic(snapshot, *node.children)
+    )
 
 
 @word("MaxPool", _pool_cost)
