@@ -1,4 +1,4 @@
-"""What qegraph uses of Inductor's internals; imported by torch.compile itself long before, never by `import qegraph`."""
+"""What qegraph uses of Inductor's internals, imported only once torch.compile traces one of our ops."""
 
 from __future__ import annotations
 

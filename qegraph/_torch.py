@@ -182,8 +182,9 @@ def trace_functional(
 ) -> torch.fx.GraphModule:
     """The graph of `function(*inputs)` without in-place operators.
 
-    With `pre_dispatch`, `aten.linear` and `aten.conv2d` are kept whole and autocast is recorded as calls that switch it;
-    without, both are expanded into the operators that run. `function` sees tensors that record writes (`is_mutated`, `traced_name`). Writes to `inputs` are not in the graph.
+    With `pre_dispatch`, `aten.linear` and `aten.conv2d` are kept whole and autocast is recorded as calls that switch
+    it; without, both are expanded into the operators that run. `function` sees tensors that record writes
+    (`is_mutated`, `traced_name`). Writes to `inputs` are not in the graph.
     The current fake mode must be that of `inputs`.
     """
     mode = FunctionalTensorMode(pre_dispatch=pre_dispatch, export=True)

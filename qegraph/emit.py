@@ -54,7 +54,8 @@ class Emitter:
                 node = self.graph.placeholder(value.target)
                 node.meta.update(_plain_meta(value))
                 self._inputs[value.index] = node
-        for self.position, eclass in enumerate(self.plan.order):
+        for position, eclass in enumerate(self.plan.order):
+            self.position = position
             self._emit(eclass)
         self.current = None
         self.graph.output(map_refs(self.program.output, self._output))
@@ -69,7 +70,13 @@ class Emitter:
         if enode.op == "Leaf":
             return  # where it is first read
         self.current = enode
-        self.nodes[eclass] = WORDS[enode.op].emit(self, enode)
+        node = WORDS[enode.op].emit(self, enode)
+        self.nodes[eclass] = node
+        sources = self.snapshot.sources.get(eclass, ())
+        if isinstance(node, fx.Node) and META in node.meta and sources:
+            value = self.program.values[sources[0]]
+            node.meta.update(_plain_meta(value))
+            node.meta[META]["equals"] = value.name
 
     def _output(self, item: Any) -> Any:
         """An output that the source made anew is never the caller's own tensor."""
@@ -202,19 +209,18 @@ class Emitter:
         parent.add_module(last, InputChecks(module) if is_guards_module(module) else module)
 
     def _annotate(self, node: fx.Node) -> None:
+        """Provenance; "equals", the source value a node computes, is for the last node of an e-node only."""
         enode = self.current
         if enode is None:
             return
         sources = self.snapshot.sources.get(enode.eclass, ())
-        if sources:
-            node.meta.update(_plain_meta(self.program.values[sources[0]]))
         rules, matched = self.evidence.makers.get(enode.index, ((), ()))
         replaced = sorted({i for number in matched for i in self.snapshot.sources.get(number, ())} or set(sources))
         node.meta[META] = {
             "op": enode.op,
             "rules": rules,
             "from": tuple(self.program.values[i].name for i in replaced if self.program.values[i].kind == "call"),
-            "equals": self.program.values[sources[0]].name if sources else None,
+            "equals": None,
         }
 
 

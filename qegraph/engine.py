@@ -13,10 +13,10 @@ from typing import Any
 
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
-import egglog.bindings as egg  # noqa: E402
+import egglog.bindings as egg
 
-from qegraph.errors import RuleError  # noqa: E402
-from qegraph.lang.terms import Expr  # noqa: E402
+from qegraph.errors import RuleError
+from qegraph.lang.terms import Expr
 
 _SPAN = egg.RustSpan("", 0, 0)
 _CHUNK = 200

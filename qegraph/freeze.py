@@ -156,7 +156,7 @@ class Freezer:
         inputs = self._inputs(values, table, term.head)
         output = lookup.get((term.head, inputs)) if inputs is not None else None
         if output is not None and table.output_sort == "T":
-            index = self.index_of.get((term.head, inputs))
+            index = self.index_of.get((term.head, inputs or ()))
             made.extend([index] if index is not None else [])
             used.append(self._number(output))
         return output

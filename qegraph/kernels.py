@@ -25,7 +25,7 @@ ACTIVATIONS = (("linear", "uint8"), ("linear", "int8"), ("conv1d", "uint8"), ("c
 
 RESIDUALS = (("linear", "real", "real"), ("linear", "real", "codes"), ("linear", "codes", "codes"),
              ("conv2d", "real", "real"), ("conv2d", "codes", "codes"))  # fmt: skip
-"""(kind, storage of the residual, storage of the output) the kernels add; a residual has the output's dtype if codes."""
+"""(kind, storage of the residual, storage of the output) the kernels add; codes have the output's dtype."""
 
 POST_OPS = {
     "identity": ("none", "none"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import fx
 
+from qegraph._torch import codegen_of
 from qegraph.capture import capture
 from qegraph.emit import META, Emitter
 from qegraph.encode import encode
@@ -43,7 +44,7 @@ def optimize(
 ) -> fx.GraphModule:
     """The cheapest sound form of a PT2E-quantized graph that the rules know.
 
-    gm              an fx graph with quantize/dequantize operators: torchao's `convert_pt2e` result, or a decomposed one.
+    gm              an fx graph with quantize/dequantize operators: what torchao's `convert_pt2e` gives, or decomposed.
                     It is not modified; constants are shared with the result.
     example_inputs  the arguments of a call, needed only where the graph doesn't say its inputs' shapes.
     rules           rules, names of shipped rules, or paths of rule files; all shipped exact rules by default.
@@ -94,7 +95,7 @@ def _unchanged(gm: Any, reason: str, require: str | None) -> fx.GraphModule:
     if result is None or not isinstance(result, tuple):
         raise CaptureError("the graph has no output node")
     graph.output(result[0])
-    graph.set_codegen(source.graph._codegen)
+    graph.set_codegen(codegen_of(source.graph))
     module = fx.GraphModule(source, graph, type(source).__name__)
     module.meta[META] = Report(unchanged=reason)
     if require is not None:
@@ -120,7 +121,7 @@ class _Clock:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Generator[None]:
         start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start

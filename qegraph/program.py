@@ -88,6 +88,8 @@ def map_refs(item: Any, change: Any) -> Any:
     """`item` with every leaf replaced by `change(leaf)`; lists, tuples, dicts and slices are rebuilt."""
     if isinstance(item, slice):
         return slice(map_refs(item.start, change), map_refs(item.stop, change), map_refs(item.step, change))
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return type(item)(*(map_refs(each, change) for each in item))
     if isinstance(item, (list, tuple)):
         return type(item)(map_refs(each, change) for each in item)  # type: ignore[call-arg]
     if isinstance(item, dict):

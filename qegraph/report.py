@@ -12,7 +12,7 @@ from torch import fx
 from qegraph.errors import QegraphError
 from qegraph.extract import Selection
 from qegraph.lang.rule import Rule
-from qegraph.program import Program, Ref
+from qegraph.program import Program
 from qegraph.saturate import Saturation
 from qegraph.snapshot import ENode, Snapshot
 
@@ -28,7 +28,7 @@ class Contraction:
     int8      an int8 kernel runs it.
     post_ops  what the kernel takes in: "add", and the unary function.
     rules     names of the rules that made it.
-    quantized its operands are dequantized codes, so that int8 was to be expected; then `reason` says why it stays float.
+    quantized its operands are dequantized codes, so int8 was to be expected; then `reason` says why it stays float.
     """
 
     name: str
@@ -170,8 +170,8 @@ def contractions(of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]]
     floats = set(float_gemms(of.snapshot, of.selection))
     found: list[Contraction] = []
     for node in of.module.graph.nodes:
-        made = node.meta.get(META) if node.op == "call_function" else None
-        op = made["op"] if made else ""
+        made: dict[str, Any] = node.meta.get(META, {}) if node.op == "call_function" else {}
+        op = made.get("op", "")
         if op == "QGemm" and "pointwise" in str(node.target):
             found.append(_int8(node, made))
         elif op in ("Gemm", "Matmul") or _is_opaque_gemm(node):
@@ -245,7 +245,3 @@ def _fate(of: Account) -> Mapping[str, str]:
         if value.kind == "call" and "quantize_per" in str(value.target):
             fate[value.name] = by_source.get(value.name, "shared with an equal value, or not needed")
     return fate
-
-
-def reads(program: Program, output: Any) -> bool:
-    return isinstance(output, Ref)

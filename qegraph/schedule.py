@@ -9,6 +9,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from qegraph.extract import Selection
 from qegraph.ops import WORDS
@@ -31,7 +32,7 @@ def schedule(snapshot: Snapshot, selection: Selection, effects: tuple[int, ...])
         waiting[eclass] = len(children)
         for child in children:
             readers[child].append(eclass)
-    for first, second in zip(effects, effects[1:], strict=False):
+    for first, second in pairwise(effects):
         readers[first].append(second)
         waiting[second] += 1
     keys = _keys(snapshot, selection, readers)

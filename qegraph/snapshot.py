@@ -16,7 +16,7 @@ class ClassRef:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A decoded attribute (quantization parameters, gemm kind, unary function, move): constructor name and arguments."""
+    """A decoded attribute (quantization parameters, gemm kind, unary function, move): constructor and arguments."""
 
     name: str
     args: tuple[Any, ...]

@@ -231,7 +231,7 @@ def test_cli_explains_unknown_names_and_a_missing_extra(
     assert "pip install 'qegraph[bench]'" in capsys.readouterr().err
 
 
-def test_cli_bench_writes_json(
+def test_cli_bench_writes_json_and_fails_loudly(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def load(*_: object) -> tuple[nn.Module, zoo.Inputs]:
@@ -247,6 +247,13 @@ def test_cli_bench_writes_json(
     assert cli.main(command) == 0
     assert json.loads(path.read_text())["settings"]["rounds"] == 1
     assert "thread(s)" in capsys.readouterr().out
+
+    def crash(_: Subject) -> Built:
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr("qegraph.bench.run.BUILDERS", {**BUILDERS, "qegraph": crash})
+    assert cli.main(["bench", "resnet18", "--variants", "qegraph", "--rounds", "1", "--samples", "1"]) == 1
+    assert "FAILED resnet18: qegraph crashed" in capsys.readouterr().err
 
 
 def test_demo_explains_checks_and_times(capsys: pytest.CaptureFixture[str]) -> None:

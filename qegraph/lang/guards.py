@@ -77,22 +77,44 @@ def narrower_than_dtype(low: Integer, high: Integer, dtype: Text, full_low: Inte
 def kernel_reads_activation(kind: Kind, x: Tensor, qx: QParams) -> tuple[Guard, ...]:
     """The activation is stored in a form the int8 kernel of this kind reads, on this machine."""
     return (
-        Guard("activation-params", "the kernel takes one scale and zero point for the activation", (f"(per-tensor {qx})", f"(positive {qx})")),
-        Guard("activation-dtype", "the kernel reads uint8 activations (linear: int8 too) (D11)", (f"(= (dtype {x}) (q-dtype {qx}))", f"(reads (kind-name {kind}) (q-dtype {qx}))")),
-        Guard("activation-exact-on-this-cpu", "without VNNI the kernel adds pairs in 16 bits and saturates for activations above 127", (f"(exact-here {x} {qx})",)),
-    )  # fmt: skip
+        Guard(
+            "activation-params",
+            "the kernel takes one scale and zero point for the activation",
+            (f"(per-tensor {qx})", f"(positive {qx})"),
+        ),
+        Guard(
+            "activation-dtype",
+            "the kernel reads uint8 activations (linear: int8 too) (D11)",
+            (f"(= (dtype {x}) (q-dtype {qx}))", f"(reads (kind-name {kind}) (q-dtype {qx}))"),
+        ),
+        Guard(
+            "activation-exact-on-this-cpu",
+            "without VNNI the kernel adds pairs in 16 bits and saturates for activations above 127",
+            (f"(exact-here {x} {qx})",),
+        ),
+    )
 
 
 def kernel_reads_weight(kind: Kind, w: Tensor, qw: QParams) -> tuple[Guard, ...]:
     """The weight is stored in a form the int8 kernels read."""
     return (
         is_constant(w),
-        Guard("weight-dtype", "the kernel reads int8 weights", (f'(= (dtype {w}) "int8")', f'(= (q-dtype {qw}) "int8")')),
-        Guard("weight-symmetric", "the kernel ignores weight zero points; they must all be 0 (D7)", (f"(symmetric {qw})",)),
-        Guard("weight-axis", "weight scales must run along the output channels, axis 0 (D8)", (f"(along-outputs {qw})",)),
-        Guard("weight-scales", "weight scales must be constant, float32, positive, one per output channel", (f"(scales-fit {qw} {w})",)),
+        Guard(
+            "weight-dtype", "the kernel reads int8 weights", (f'(= (dtype {w}) "int8")', f'(= (q-dtype {qw}) "int8")')
+        ),
+        Guard(
+            "weight-symmetric", "the kernel ignores weight zero points; they must all be 0 (D7)", (f"(symmetric {qw})",)
+        ),
+        Guard(
+            "weight-axis", "weight scales must run along the output channels, axis 0 (D8)", (f"(along-outputs {qw})",)
+        ),
+        Guard(
+            "weight-scales",
+            "weight scales must be constant, float32, positive, one per output channel",
+            (f"(scales-fit {qw} {w})",),
+        ),
         Guard("accumulator-fits", "K * 255 * 128 must stay below 2^31, the int32 accumulator", (f"(accumulates {w})",)),
-    )  # fmt: skip
+    )
 
 
 def kernel_adds_bias(w: Tensor, b: Tensor) -> Guard:

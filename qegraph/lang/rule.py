@@ -1,4 +1,4 @@
-"""One definition per rule: pattern, guards, replacement, law and name in one record; everything else derives from it."""
+"""One definition per rule: pattern, guards, replacement, law and name in one record; all else derives from it."""
 
 from __future__ import annotations
 

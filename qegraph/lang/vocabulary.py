@@ -231,7 +231,7 @@ def clamp(low: Number | float, high: Number | float) -> UnaryFn:
 
 
 def named(name: str) -> UnaryFn:
-    """A function without parameters: gelu, gelu-tanh, silu, hardswish, hardsigmoid, sigmoid, tanh, exp, erf, neg, ..."""
+    """A function without parameters: gelu, gelu-tanh, silu, hardswish, sigmoid, tanh, exp, erf, neg, ..."""
     return fn(name, 0.0, 0.0)
 
 

@@ -53,7 +53,8 @@ def _conv(reading: Reading, x: Any, w: Any, b: Any, windows: tuple[Any, Any, Any
     if len(reading.shape(x)) != rank:
         return None  # unbatched
     lists = [list(each) * (rank - 2) if len(each) == 1 else list(each) for each in windows]
-    return gemm(conv(*(vec(*each) for each in lists), groups), reading.tensor(x), reading.tensor(w), _bias(reading, b))
+    stride, padding, dilation = (vec(*each) for each in lists)
+    return gemm(conv(stride, padding, dilation, groups), reading.tensor(x), reading.tensor(w), _bias(reading, b))
 
 
 @reads(aten.mm.default, aten.bmm.default, aten.matmul.default)
@@ -121,7 +122,7 @@ def emit_matmul(emission: Emission, node: ENode) -> fx.Node:
 
 @word("QGemm", _qgemm_cost)
 def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
-    kind, x, qx, w, qw, b, other, qo, f, out = node.args
+    kind, x, qx, w, qw, b, _, qo, f, out = node.args
     weight = emission.constant(w.number)
     scales = _scales(emission, qw)
     packed = _packed(emission, node, weight, scales)

@@ -39,7 +39,7 @@ def read_transpose(reading: Reading, value: Value) -> Tensor:
     rank = len(reading.shape(value.args[0]))
     order = list(range(rank))
     if rank >= 2:
-        first, second = value.args[1:] if len(value.args) > 1 else (0, 1)
+        first, second = value.args[1:] or (0, 1)
         order[first], order[second] = order[second], order[first]
     return move(permute(vec(*order)), reading.tensor(value.args[0]))
 
@@ -66,8 +66,8 @@ def _max_pool(reading: Reading, args: tuple[Any, ...]) -> Tensor | None:
     x, kernel, stride, padding, dilation, ceil = args
     if not reading.dtype(x).is_floating_point or len(reading.shape(x)) != 4:
         return None
-    windows = [kernel, stride or kernel, padding, dilation]
-    return max_pool(reading.tensor(x), *(vec(*_pair(each)) for each in windows), int(ceil))
+    size, step, border, spread = (vec(*_pair(each)) for each in (kernel, stride or kernel, padding, dilation))
+    return max_pool(reading.tensor(x), size, step, border, spread, int(ceil))
 
 
 def _pair(sizes: Any) -> tuple[int, ...]:
