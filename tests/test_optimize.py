@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from functools import cache
 
 import pytest
@@ -121,3 +122,20 @@ def test_output_is_the_same_under_other_hash_seeds() -> None:
         codes.add(run.stdout.partition("code")[2])
     assert len(codes) == 1
     assert "qconv_pointwise" in codes.pop()
+
+
+@pytest.mark.zoo
+def test_time_grows_linearly_with_depth() -> None:
+    """8 times the layers cost at most 10 times the time; best of three, so that load on the machine plays no part."""
+
+    def seconds(layers: int) -> float:
+        model, inputs = zoo.load("llama_style", "small", layers=layers)
+        gm = zoo.quantize(model, inputs)
+        times: list[float] = []
+        for _ in range(3):
+            start = time.perf_counter()
+            qegraph.optimize(gm)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert seconds(96) <= 10 * seconds(12)

@@ -44,7 +44,8 @@ class Emission(Protocol):
 
 Reader = Callable[[Reading, Value], Tensor | None]
 Cost = Callable[[Snapshot, ENode], float]
-Emitter = Callable[[Emission, ENode], fx.Node]
+Emitter = Callable[[Emission, ENode], Any]
+"""Gives the node, or a plain number or None for words that have no node."""
 
 
 @dataclass(frozen=True)
