@@ -18,16 +18,23 @@ ITEM_BYTES = {"float32": 4, "int32": 4, "float64": 8, "int64": 8, "bfloat16": 2,
 
 @dataclass(frozen=True)
 class Machine:
-    """Rates of one core: int8 and float32 multiply-adds per µs, bytes per µs; overheads of one call in µs."""
+    """Rates of one core: int8 and float32 multiply-adds per µs, bytes per µs; overheads of one call in µs.
+
+    codes_read     share of its operand's bytes that a quantize or dequantize pays for: compiled, it is computed where
+                   its operand is made, so it is never worth a second contraction.
+    group_channels channels per group from which a grouped convolution runs at the full rate.
+    """
 
     int8_macs: float = 500_000.0
     float_macs: float = 50_000.0
     bandwidth: float = 10_000.0
     onednn_call: float = 28.0
     aten_call: float = 4.0
-    codes_call: float = 20.0
+    codes_call: float = 4.0
+    codes_read: float = 0.25
     float_gemm_call: float = 6.0
     post_op: float = 0.5
+    group_channels: int = 32
     view: float = 1.0
 
 

@@ -93,9 +93,12 @@ def _matmul_cost(snapshot: Snapshot, node: ENode) -> float:
 
 
 def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
-    _, x, _, w, _, _, other, _, f, out = node.args
+    kind, x, _, w, _, _, other, _, f, out = node.args
     out_bytes = elements(snapshot, node.eclass) * (1 if out.name == "PerTensor" else 4) / MACHINE.bandwidth
     work = _macs(snapshot, node.eclass, w.number) / MACHINE.int8_macs
+    if kind.name == "Conv" and kind.args[3] > 1:
+        channels = snapshot.shape.get(w.number, (1, MACHINE.group_channels))[1]
+        work *= max(1.0, MACHINE.group_channels / channels)
     moved = out_bytes + traffic(snapshot, x.number, w.number, other.number)
     return MACHINE.onednn_call + max(work, moved) + (MACHINE.post_op if f.args[0] != "identity" else 0.0)
 

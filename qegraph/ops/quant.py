@@ -75,7 +75,8 @@ def _fit(scales: torch.Tensor, channels: int) -> bool:
 
 
 def _codes_cost(snapshot: Snapshot, node: ENode) -> float:
-    return MACHINE.codes_call + 2 * traffic(snapshot, node.eclass, *node.children[:1])
+    read = MACHINE.codes_read * traffic(snapshot, *node.children[:1])
+    return MACHINE.codes_call + read + traffic(snapshot, node.eclass) / 2
 
 
 @word("Quantize", _codes_cost)
