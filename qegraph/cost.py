@@ -20,8 +20,8 @@ ITEM_BYTES = {"float32": 4, "int32": 4, "float64": 8, "int64": 8, "bfloat16": 2,
 class Machine:
     """Rates of one core: int8 and float32 multiply-adds per µs, bytes per µs; overheads of one call in µs.
 
-    codes_read     share of its operand's bytes that a quantize or dequantize pays for: compiled, it is computed where
-                   its operand is made, so it is never worth a second contraction.
+    quantize_read  share of its operand's bytes that a quantize pays for: compiled, it is computed where its operand is
+                   made, so it is never worth a second contraction. A dequantize before a contraction is not.
     group_channels channels per group from which a grouped convolution runs at the full rate.
     """
 
@@ -30,8 +30,11 @@ class Machine:
     bandwidth: float = 10_000.0
     onednn_call: float = 28.0
     aten_call: float = 4.0
-    codes_call: float = 4.0
-    codes_read: float = 0.25
+    quantize_call: float = 4.0
+    quantize_read: float = 0.25
+    dequantize_call: float = 20.0
+    dequantize_weight_call: float = 40.0
+    flip_call: float = 8.0
     float_gemm_call: float = 6.0
     post_op: float = 0.5
     group_channels: int = 32

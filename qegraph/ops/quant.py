@@ -74,12 +74,22 @@ def _fit(scales: torch.Tensor, channels: int) -> bool:
     return bool((scales > _MIN_SCALE).all()) and bool(scales.isfinite().all())
 
 
-def _codes_cost(snapshot: Snapshot, node: ENode) -> float:
-    read = MACHINE.codes_read * traffic(snapshot, *node.children[:1])
-    return MACHINE.codes_call + read + traffic(snapshot, node.eclass) / 2
+def _quantize_cost(snapshot: Snapshot, node: ENode) -> float:
+    read = MACHINE.quantize_read * traffic(snapshot, *node.children[:1])
+    return MACHINE.quantize_call + read + traffic(snapshot, node.eclass) / 2
 
 
-@word("Quantize", _codes_cost)
+def _dequantize_cost(snapshot: Snapshot, node: ENode) -> float:
+    per_tensor_params = node.args[1].name == "PerTensor"
+    call = MACHINE.dequantize_call if per_tensor_params else MACHINE.dequantize_weight_call
+    return call + traffic(snapshot, node.eclass, *node.children[:1])
+
+
+def _flip_cost(snapshot: Snapshot, node: ENode) -> float:
+    return MACHINE.flip_call + traffic(snapshot, node.eclass, *node.children)
+
+
+@word("Quantize", _quantize_cost)
 def emit_quantize(emission: Emission, node: ENode) -> fx.Node:
     x, q = node.args
     scale, zero_point, low, high, dtype = q.args
@@ -87,7 +97,7 @@ def emit_quantize(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(target, emission.node(x.number), scale, zero_point, low, high, dtype_of(dtype))
 
 
-@word("Dequantize", _codes_cost)
+@word("Dequantize", _dequantize_cost)
 def emit_dequantize(emission: Emission, node: ENode) -> fx.Node:
     x, q, dtype = node.args
     if q.name == "PerTensor":
@@ -103,7 +113,7 @@ def emit_dequantize(emission: Emission, node: ENode) -> fx.Node:
     return emission.call((target, kwargs), *args)
 
 
-@word("Flip", _codes_cost)
+@word("Flip", _flip_cost)
 def emit_flip(emission: Emission, node: ENode) -> fx.Node:
     as_bytes = emission.call(torch.ops.aten.view.dtype, emission.node(node.args[0].number), torch.uint8)
     return emission.call(torch.ops.aten.bitwise_xor.Scalar, as_bytes, 0x80)
