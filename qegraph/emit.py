@@ -107,12 +107,7 @@ class Emitter:
         return self._fetch(value.target, self.program.constants[value.target], value)
 
     def _fetch(self, name: str, tensor: torch.Tensor, value: Value | None) -> fx.Node:
-        parent = self.root
-        *path, last = name.split(".")
-        for part in path:
-            if not hasattr(parent, part):
-                parent.add_module(part, torch.nn.Module())
-            parent = parent.get_submodule(part)
+        parent, last = self._place(name)
         if isinstance(tensor, torch.nn.Parameter):
             parent.register_parameter(last, tensor)
         else:
@@ -121,6 +116,16 @@ class Emitter:
         if value is not None:
             node.meta.update(_plain_meta(value))
         return node
+
+    def _place(self, name: str) -> tuple[torch.nn.Module, str]:
+        """The module that holds a dotted name, made where it is missing, and the name's last part."""
+        parent = self.root
+        *path, last = name.split(".")
+        for part in path:
+            if not hasattr(parent, part):
+                parent.add_module(part, torch.nn.Module())
+            parent = parent.get_submodule(part)
+        return parent, last
 
     def constant(self, eclass: int) -> torch.Tensor:
         enode = self.snapshot.nodes[self.selection.choice[eclass]]
@@ -199,12 +204,7 @@ class Emitter:
 
     def _attach(self, name: str) -> None:
         """The source's own sub-module, under its own name."""
-        parent = self.root
-        *path, last = name.split(".")
-        for part in path:
-            if not hasattr(parent, part):
-                parent.add_module(part, torch.nn.Module())
-            parent = parent.get_submodule(part)
+        parent, last = self._place(name)
         module = self.program.modules[name]
         parent.add_module(last, InputChecks(module) if is_guards_module(module) else module)
 

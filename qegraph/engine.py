@@ -46,8 +46,8 @@ class Engine:
         except BaseException as error:
             raise _translated(error, statement, where) from error
 
-    def insert(self, terms: Iterable[tuple[int, Expr]], facts: Sequence[str] = ()) -> None:
-        """Make `(N i)` equal to each (i, term), operands before users; then run the fact statements."""
+    def insert(self, terms: Iterable[tuple[int, Expr]]) -> None:
+        """Make `(N i)` equal to each (i, term), operands before users."""
         batch: list[tuple[int, Expr]] = []
         for item in terms:
             batch.append(item)
@@ -55,8 +55,6 @@ class Engine:
                 self._insert(batch)
                 batch = []
         self._insert(batch)
-        for fact in facts:
-            self.run(fact)
 
     def _insert(self, batch: Sequence[tuple[int, Expr]]) -> None:
         actions = [egg.Union(_SPAN, _alias(index), _built(term)) for index, term in batch]

@@ -78,8 +78,9 @@ def optimize(
         with clock.stage("report"):
             failures = {}
             if float_gemms(snapshot, selection):
-                near_misses(engine, [rule for rule in chosen if rule.rhs.head == "QGemm" and rule.lhs.head == "Gemm"])
-                failures = freezer.failures([r for r in chosen if r.rhs.head == "QGemm" and r.lhs.head == "Gemm"])
+                lowering = [rule for rule in chosen if rule.rhs.head == "QGemm" and rule.lhs.head == "Gemm"]
+                near_misses(engine, lowering)
+                failures = freezer.failures(lowering)
     of = Account(program, snapshot, selection, freezer.value_class, module)
     report = account(of, failures, saturation, clock.seconds)
     module.meta[META] = report
