@@ -45,6 +45,7 @@ class Freezer:
             for row in table.rows
         }
         self._decoded: dict[Any, Any] = {}
+        self._literals: dict[tuple[str, Any], Any] = {}
         self.index_of: dict[tuple[str, tuple[Any, ...]], int] = {}
 
     def _words(self) -> list[tuple[str, Table]]:
@@ -101,7 +102,8 @@ class Freezer:
             return self._decode_data(value, sort, children)
         key = (sort, value)
         if key not in self._decoded:
-            self._decoded[key] = self.engine.plain(value, sort)
+            plain = self._decoded[key] = self.engine.plain(value, sort)
+            self._literals[sort, plain] = value
         return self._decoded[key]
 
     def _decode_data(self, value: Any, sort: str, children: dict[int, None]) -> Data:
@@ -153,7 +155,7 @@ class Freezer:
         table = self.tables.get(term.head)
         if table is None or any(value is None for value in values):
             return None
-        inputs = self._inputs(values, table, term.head)
+        inputs = self._inputs(values, table)
         output = lookup.get((term.head, inputs)) if inputs is not None else None
         if output is not None and table.output_sort == "T":
             index = self.index_of.get((term.head, inputs or ()))
@@ -161,17 +163,13 @@ class Freezer:
             used.append(self._number(output))
         return output
 
-    def _inputs(self, values: list[Any], table: Table, head: str) -> tuple[Any, ...] | None:
-        """Row inputs; literals are found by comparing with the rows that agree elsewhere (rare: few words hold one)."""
-        if not any(isinstance(value, _Literal) for value in values):
-            return tuple(values)
-        for inputs, _ in table.rows:
-            if all(self._equal(v, w, s) for v, w, s in zip(values, inputs, table.input_sorts, strict=True)):
-                return inputs
-        return None
-
-    def _equal(self, value: Any, found: Any, sort: str) -> bool:
-        return self.engine.plain(found, sort) == value.value if isinstance(value, _Literal) else value == found
+    def _inputs(self, values: list[Any], table: Table) -> tuple[Any, ...] | None:
+        """Row inputs, or None if a literal of the template stands in no e-node."""
+        found = [
+            self._literals.get((sort, value.value)) if isinstance(value, _Literal) else value
+            for value, sort in zip(values, table.input_sorts, strict=True)
+        ]
+        return None if any(value is None for value in found) else tuple(found)
 
     def failures(self, rules: Sequence[Rule]) -> Mapping[int, list[tuple[Rule, int]]]:
         """e-class -> rules whose structure matched there, with the number of guards that held one after another."""
