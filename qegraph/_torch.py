@@ -34,10 +34,12 @@ __all__ = [
     "ShapeEnv",
     "Signature",
     "codegen_of",
+    "has_cpu_kernel",
     "has_side_effect",
     "is_guards_module",
     "is_mutated",
     "pytree",
+    "register_fake",
     "resolve_overload",
     "same_overload",
     "sets_autocast",
@@ -132,6 +134,21 @@ def resolve_overload(packet: OpOverloadPacket, args: Sequence[Any], kwargs: Mapp
         return getattr(packet, resolve(packet._qualified_op_name, *args, **kwargs))
     except (RuntimeError, AttributeError):
         return None
+
+
+def has_cpu_kernel(operator: str) -> bool:
+    """Whether an operator ("namespace::name.overload") is registered with a kernel for the CPU."""
+    has = cast(Callable[[str, str], bool], torch._C._dispatch_has_kernel_for_dispatch_key)
+    try:
+        return any(has(operator, key) for key in ("CPU", "CompositeImplicitAutograd", "CompositeExplicitAutograd"))
+    except RuntimeError:
+        return False  # no such operator
+
+
+def register_fake(operator: str, function: Callable[..., Any]) -> None:
+    """Give an operator a kernel for fake tensors, unless torch has one."""
+    if has_cpu_kernel(operator) and not torch._C._dispatch_has_kernel_for_dispatch_key(operator, "Meta"):
+        torch.library.register_fake(operator, function)
 
 
 def same_overload(op: OpOverload, name: str) -> OpOverload | None:

@@ -35,6 +35,7 @@ class Machine:
     dequantize_call: float = 20.0
     dequantize_weight_call: float = 40.0
     flip_call: float = 8.0
+    norm_call: float = 12.0
     float_gemm_call: float = 6.0
     post_op: float = 0.5
     group_channels: int = 32

@@ -18,7 +18,7 @@ from qegraph.packing import InputChecks
 from qegraph.program import Program, Ref, Value, map_refs
 from qegraph.schedule import Schedule, schedule
 from qegraph.snapshot import ENode, Snapshot
-from qegraph.torch_names import aten, onednn
+from qegraph.torch_names import aten, dtype_of, onednn
 
 META = "qegraph"
 """Key of `node.meta` and `GraphModule.meta` under which provenance and report stand."""
@@ -47,6 +47,7 @@ class Emitter:
         self._packed: dict[Any, fx.Node] = {}
         self._buffers: dict[int, fx.Node] = {}
         self._inputs: dict[int, fx.Node] = {}
+        self._filled: dict[int, torch.Tensor] = {}
 
     def run(self) -> fx.GraphModule:
         for value in self.program.values:
@@ -129,6 +130,9 @@ class Emitter:
 
     def constant(self, eclass: int) -> torch.Tensor:
         enode = self.snapshot.nodes[self.selection.choice[eclass]]
+        if enode.op == "Filled":
+            shape, value, dtype = enode.args
+            return self._filled.setdefault(eclass, torch.full(shape, value, dtype=dtype_of(dtype)))
         tensor = self.program.constants[self.program.values[enode.args[0]].target]
         return tensor.detach()
 
@@ -160,6 +164,10 @@ class Emitter:
                 if d == dim:
                     return self.graph.call_function(aten.sym_size.int, (node, axis))
         return -1
+
+    def shared(self, eclass: int) -> bool:
+        """More than one e-node reads the value."""
+        return eclass in self.plan.shared
 
     def scratch(self, eclass: int) -> bool:
         """Nothing reads the value after this point, and nobody else owns its memory."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qegraph.kernels import ACTIVATIONS, accepted, adds_in_32_bits
+from qegraph.kernels import ACTIVATIONS, accepted, adds_in_32_bits, optional_kernels
 
 DECLARATIONS = """
 (function dtype (T) String :no-merge)
@@ -24,6 +24,8 @@ DECLARATIONS = """
 (relation per-tensor (Q))
 (relation positive (Q))
 (relation spans-dtype (Q))
+(relation saturates-at-zero (Q))
+(relation present (String))
 (relation exact-here (T Q))
 (relation absorbs (T))
 (relation stacks (T T))
@@ -45,6 +47,7 @@ _DATA = """
 (= q (PerTensor s z lo hi d)) (> s 0.0) (< s 1e30) => (positive q)
 (= q (PerTensor s 0 lo hi d)) => (symmetric q)
 (= q (PerTensor s z lo hi d)) (= lo (dtype-low d)) (= hi (dtype-high d)) => (spans-dtype q)
+(= q (PerTensor s z lo hi d)) (= z lo) => (saturates-at-zero q)
 (= q (PerChannel s z a lo hi d)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (PerChannel s z 0 lo hi d)) => (along-outputs q)
 (= q (Real d)) => (set (storage q) "real")
@@ -63,6 +66,7 @@ _TENSORS = """
 (= e (Quantize x q)) (= s (shape x)) (= d (q-dtype q)) => (set (shape e) s) (set (dtype e) d)
 (= e (Dequantize x q t)) (= s (shape e)) (= d (q-dtype q)) => (set (shape x) s) (set (dtype x) d)
 (= e (Dequantize x q t)) (= s (shape x)) => (set (shape e) s) (set (dtype e) t)
+(= e (Filled s v t)) => (set (shape e) s) (set (dtype e) t) (constant e)
 (= e (Flip x)) (= s (shape x)) => (set (shape e) s) (set (dtype e) "uint8")
 (= e (Unary f x)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Gemm (Linear) x w b)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
@@ -100,6 +104,8 @@ def statements() -> Iterator[str]:
         yield f'(set (dtype-high "{dtype}") {high})'
     for row in accepted():
         yield f"(accepts {' '.join(map(_quoted, row))})"
+    for name in optional_kernels():
+        yield f"(present {_quoted(name)})"
     for row in ACTIVATIONS:
         yield f"(reads {' '.join(map(_quoted, row))})"
     lines = [*_DATA.splitlines(), *_TENSORS.splitlines(), *_KERNEL.splitlines(), *_permuted_shapes()]

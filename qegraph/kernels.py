@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 import torch
 
+from qegraph._torch import has_cpu_kernel, register_fake
+
 UNARY_POST_OPS = {
     "linear": ("relu", "clamp", "gelu", "gelu-tanh", "silu", "hardswish", "leaky_relu", "tanh"),
     "conv1d": ("relu",),
@@ -55,6 +57,17 @@ def accepted() -> Iterator[tuple[str, str, str, str]]:
             yield kind, other, out, f
 
 
+OPTIONAL = {"qbatch_norm2d": "onednn::qbatch_norm2d"}
+"""Kernels that not every torch has for every CPU, by the name guards use."""
+
+
+def optional_kernels() -> Iterator[str]:
+    """The names of `OPTIONAL` that are there: the operator is registered, with a kernel for the CPU."""
+    for name, operator in OPTIONAL.items():
+        if has_cpu_kernel(operator):
+            yield name
+
+
 @functools.cache
 def adds_in_32_bits() -> bool:
     """The CPU, within what oneDNN may use (ONEDNN_MAX_CPU_ISA), has VNNI or AMX int8: full-range uint8 is exact.
@@ -68,3 +81,12 @@ def adds_in_32_bits() -> bool:
         x, 1.0, 0, packed, torch.ones(16), None, None, 1.0, 0, torch.float32, "none", [], ""
     )
     return bool((y == 255 * 127 * 64).all())
+
+
+def _fake_batch_norm(x: torch.Tensor, *arguments: object) -> torch.Tensor:
+    dtype = arguments[-1]
+    assert isinstance(dtype, torch.dtype)
+    return torch.empty_like(x, dtype=dtype, memory_format=torch.channels_last)
+
+
+register_fake("onednn::qbatch_norm2d", _fake_batch_norm)

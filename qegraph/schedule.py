@@ -18,10 +18,16 @@ from qegraph.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Schedule:
-    """order: e-classes, operands first. last_read: e-class -> position of its last reader, itself or through a view."""
+    """The order of emission.
+
+    order      e-classes, operands first.
+    last_read  e-class -> position of its last reader, itself or through a view.
+    shared     e-classes that more than one selected e-node reads, or that are roots as well.
+    """
 
     order: tuple[int, ...]
     last_read: Mapping[int, int]
+    shared: frozenset[int]
 
 
 def schedule(snapshot: Snapshot, selection: Selection, effects: tuple[int, ...]) -> Schedule:
@@ -46,7 +52,9 @@ def schedule(snapshot: Snapshot, selection: Selection, effects: tuple[int, ...])
             waiting[reader] -= 1
             if not waiting[reader]:
                 heapq.heappush(ready, (keys[reader], reader))
-    return Schedule(tuple(order), _last_reads(snapshot, selection, order, readers))
+    roots = set(snapshot.roots)
+    shared = frozenset(eclass for eclass in order if len(readers[eclass]) + (eclass in roots) > 1)
+    return Schedule(tuple(order), _last_reads(snapshot, selection, order, readers), shared)
 
 
 def _keys(snapshot: Snapshot, selection: Selection, readers: Mapping[int, list[int]]) -> dict[int, float]:

@@ -12,10 +12,13 @@ from qegraph.lang import (
     absent,
     absorbs,
     add,
+    avg_pool,
+    channels_are,
     conv,
     dequantize,
     differs,
     expand,
+    filled,
     flip,
     gemm,
     has_dtype,
@@ -26,6 +29,7 @@ from qegraph.lang import (
     kernel_reads_weight,
     move,
     nothing,
+    odd_window,
     per_tensor,
     positive_scale,
     product_shape,
@@ -40,6 +44,7 @@ from qegraph.lang import (
     stored_like,
     sum_shape,
     unary,
+    vec,
     view,
 )
 from qegraph.lang.rule import Rewrite
@@ -147,6 +152,21 @@ def flip_of_quantize(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer)
     """quantize(x, int8, z) xor 0x80 = quantize(x, uint8, z + 128)"""
     return rewrite(flip(quantize(x, per_tensor(s, z, lo, hi, "int8")))).to(
         quantize(x, per_tensor(s, plus_128(z), plus_128(lo), plus_128(hi), "uint8"))
+    )
+
+
+@rule
+def average_pool_int8(
+    x: Tensor, qx: QParams, k: Dims, st: Dims, pd: Dims, h: Integer, w: Integer, c: Integer
+) -> Rewrite:
+    """mean(dq(x)) over a window = a depthwise convolution with ones, scaled by 1 / window"""
+    ones = filled(vec(c, 1, h, w), 1, "int8")
+    share = per_tensor(Number.of("/", 1.0, Number.of("to-f64", Integer.of("*", h, w))), 0, -128, 127, "int8")
+    kind = conv(st, pd, vec(1, 1), c)
+    return (
+        rewrite(avg_pool(dequantize(x, qx, "float32"), k, st, pd))
+        .to(qgemm(kind, x, qx, ones, share, nothing(), nothing(), absent(), identity(), FLOAT))
+        .when(odd_window(k, h, w), channels_are(x, c), *kernel_reads_activation(kind, x, qx))
     )
 
 

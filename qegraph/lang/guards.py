@@ -211,5 +211,58 @@ def outputs_are(w: Tensor, n: Integer) -> Guard:
     return Guard("outputs-are", "the weight must have a known shape", (f"(= {n} (vec-get (shape {w}) 0))",), (n,))
 
 
+def saturates_at_zero(q: QParams) -> Guard:
+    """The lowest code stands for 0, so that quantizing is itself a relu."""
+    return Guard("saturates-at-zero", "the lowest code must stand for 0", (f"(saturates-at-zero {q})",))
+
+
+def odd_window(kernel: Dims, height: Integer, width: Integer) -> Guard:
+    """Binds the window's sides."""
+    return Guard(
+        "odd-window",
+        "the sum of an even number of codes is often midway between two multiples, where rounding is anyone's choice",
+        (
+            f"(= {height} (vec-get {kernel} 0))",
+            f"(= {width} (vec-get {kernel} 1))",
+            f"(= 1 (% (* {height} {width}) 2))",
+        ),
+        (height, width),
+    )
+
+
+def channels_are(x: Tensor, c: Integer) -> Guard:
+    """Binds c, the number of channels of the image x."""
+    return Guard(
+        "channels-are",
+        f"{x} must be an image with a known number of channels",
+        (f"(= 4 (rank {x}))", f"(= {c} (vec-get (shape {x}) 1))", f"(> {c} 0)"),
+        (c,),
+    )
+
+
+def kernel_present(name: str) -> Guard:
+    """The installed torch has this kernel; see `qegraph.kernels.OPTIONAL`."""
+    return Guard("kernel-present", f"this torch has no {name} for this CPU", (f'(present "{name}")',))
+
+
+def kernel_normalizes(
+    x: Tensor, qx: QParams, w: Tensor, b: Tensor, mean: Tensor, variance: Tensor
+) -> tuple[Guard, ...]:
+    """The batch-norm kernel reads uint8 images and float32 statistics."""
+    floats = " ".join(f'(= (dtype {each}) "float32")' for each in (w, b, mean, variance))
+    return (
+        kernel_present("qbatch_norm2d"),
+        Guard(
+            "norm-operand", "the batch-norm kernel reads rank-4 uint8 codes with one scale",
+            (f'(= (dtype {x}) "uint8")', f'(= (q-dtype {qx}) "uint8")', f"(per-tensor {qx})", f"(= 4 (rank {x}))"),
+        ),
+        Guard("norm-statistics", "the batch-norm kernel reads float32 weight, bias, mean and variance", (floats,)),
+    )  # fmt: skip
+
+
+def kernel_stores_norm(q: QParams) -> Guard:
+    return Guard("stores-uint8", "the batch-norm kernel stores uint8", (f'(= (q-dtype {q}) "uint8")',))
+
+
 def is_nonzero(value: Number) -> Guard:
     return Guard("is-nonzero", "the divisor must not be 0", (f"(!= {value} 0.0)",))

@@ -41,6 +41,12 @@ def nothing() -> Tensor:
     raise NotImplementedError
 
 
+@constructor("Filled")
+def filled(shape: Dims, value: Integer | int, dtype: Text | str) -> Tensor:
+    """A constant of our own: `value` everywhere."""
+    raise NotImplementedError
+
+
 @constructor("Opaque")
 def opaque(uid: Integer | int, operands: Tensors) -> Tensor:
     """Any operator we don't model; equal uid and operands mean equal values."""
@@ -142,6 +148,20 @@ def qgemm(
     raise NotImplementedError
 
 
+@constructor("BatchNorm")
+def batch_norm(x: Tensor, w: Tensor, b: Tensor, mean: Tensor, variance: Tensor, eps: Number | float) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) * w + b, with the given statistics, along dim 1."""
+    raise NotImplementedError
+
+
+@constructor("QBatchNorm")
+def qbatch_norm(
+    x: Tensor, qx: QParams, w: Tensor, b: Tensor, mean: Tensor, variance: Tensor, eps: Number | float, out: QParams
+) -> Tensor:
+    """The oneDNN kernel of batch_norm(dequantize(x, qx), ...), stored as `out`, codes or `real("float32")`."""
+    raise NotImplementedError
+
+
 # -- elementwise -------------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +228,12 @@ def max_pool(x: Tensor, kernel: Dims, stride: Dims, padding: Dims, dilation: Dim
     raise NotImplementedError
 
 
+@constructor("AvgPool")
+def avg_pool(x: Tensor, kernel: Dims, stride: Dims, padding: Dims) -> Tensor:
+    """Mean over windows of a rank-4 operand; padding counts as zeros."""
+    raise NotImplementedError
+
+
 @constructor("Cat")
 def cat(x: Tensor, y: Tensor, dim: Integer | int) -> Tensor:
     """x then y along dim; longer lists are nested to the left."""
@@ -235,5 +261,5 @@ def named(name: str) -> UnaryFn:
     return fn(name, 0.0, 0.0)
 
 
-def vec(*items: int) -> Dims:
+def vec(*items: Integer | int) -> Dims:
     return Dims("vec-of", items) if items else Dims("vec-empty", ())

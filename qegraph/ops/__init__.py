@@ -3,7 +3,7 @@
 Adding an operator or a kernel is one entry here and one test row. What has no reader is opaque and passes unchanged.
 """
 
-from qegraph.ops import elementwise, gemm, leaves, moves, quant
+from qegraph.ops import elementwise, gemm, leaves, moves, norm, pool, quant
 from qegraph.ops.table import READERS, WORDS, Emission, Reading
 
-__all__ = ["READERS", "WORDS", "Emission", "Reading", "elementwise", "gemm", "leaves", "moves", "quant"]
+__all__ = ["READERS", "WORDS", "Emission", "Reading", "elementwise", "gemm", "leaves", "moves", "norm", "pool", "quant"]

@@ -37,6 +37,11 @@ def emit_nothing(emission: Emission, node: ENode) -> Any:
     return None
 
 
+@word("Filled", _free, fresh=False)
+def emit_filled(emission: Emission, node: ENode) -> fx.Node:
+    return emission.buffer("filled", emission.constant(node.eclass))
+
+
 @word("Opaque", _opaque_cost, fresh=False)
 def emit_opaque(emission: Emission, node: ENode) -> fx.Node:
     """The source node again, unchanged, reading what its operands have become."""

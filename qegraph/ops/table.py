@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -37,6 +38,7 @@ class Emission(Protocol):
     def constant(self, eclass: int) -> torch.Tensor: ...
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node: ...
     def packed(self, make: Callable[[], torch.nn.Module], key: Any) -> fx.Node: ...
+    def shared(self, eclass: int) -> bool: ...
     def scratch(self, eclass: int) -> bool: ...
     def dense(self, eclass: int, channels_last: bool) -> bool: ...
     def value(self, index: int) -> Value: ...
@@ -64,6 +66,7 @@ class Word:
 
 
 READERS: dict[Any, Reader] = {}
+FIRST_READERS: dict[Any, Reader] = {}
 WORDS: dict[str, Word] = {}
 
 
@@ -75,6 +78,24 @@ def reads(*targets: Any) -> Callable[[Reader], Reader]:
         return reader
 
     return register
+
+
+def reads_first_of(*targets: Any) -> Callable[[Reader], Reader]:
+    """Register a reader of the first result of operators that return several; it is given the value of them all."""
+
+    def register(reader: Reader) -> Reader:
+        FIRST_READERS.update(dict.fromkeys(targets, reader))
+        return reader
+
+    return register
+
+
+@reads(operator.getitem)
+def read_item(reading: Reading, value: Value) -> Tensor | None:
+    source, index = value.args
+    made = reading.value(source)
+    reader = FIRST_READERS.get(made.target)
+    return reader(reading, made) if reader is not None and index == 0 else None
 
 
 def word(name: str, cost: Cost, fresh: bool = True) -> Callable[[Emitter], Emitter]:

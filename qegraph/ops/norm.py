@@ -1,0 +1,60 @@
+"""Batch normalization with fixed statistics: in floats, and oneDNN's kernel on codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from qegraph.cost import MACHINE, traffic
+from qegraph.lang.terms import Tensor
+from qegraph.lang.vocabulary import batch_norm, nothing
+from qegraph.ops.quant import scale_of
+from qegraph.ops.table import Emission, Reading, reads, reads_first_of, word
+from qegraph.program import Value
+from qegraph.snapshot import ENode, Snapshot
+from qegraph.torch_names import aten, dtype_of, onednn
+
+
+@reads(aten.batch_norm.default)
+def read_batch_norm(reading: Reading, value: Value) -> Tensor | None:
+    x, w, b, mean, variance, training, _, eps, _ = value.args
+    return None if training else _batch_norm(reading, x, w, b, mean, variance, eps)
+
+
+@reads_first_of(aten._native_batch_norm_legit_no_training.default)
+def read_native_batch_norm(reading: Reading, value: Value) -> Tensor | None:
+    x, w, b, mean, variance, _, eps = value.args
+    return _batch_norm(reading, x, w, b, mean, variance, eps)
+
+
+def _batch_norm(reading: Reading, x: Any, w: Any, b: Any, mean: Any, variance: Any, eps: float) -> Tensor | None:
+    if mean is None or variance is None:
+        return None
+    weight, bias = (nothing() if each is None else reading.tensor(each) for each in (w, b))
+    return batch_norm(reading.tensor(x), weight, bias, reading.tensor(mean), reading.tensor(variance), eps)
+
+
+def _cost(snapshot: Snapshot, node: ENode) -> float:
+    return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
+
+
+def _qcost(snapshot: Snapshot, node: ENode) -> float:
+    return MACHINE.norm_call + 3 * traffic(snapshot, node.eclass, *node.children)
+
+
+@word("BatchNorm", _cost)
+def emit_batch_norm(emission: Emission, node: ENode) -> fx.Node:
+    *operands, eps = node.args
+    return emission.call(
+        aten.batch_norm.default, *(emission.node(each.number) for each in operands), False, 0.1, eps, False
+    )
+
+
+@word("QBatchNorm", _qcost)
+def emit_qbatch_norm(emission: Emission, node: ENode) -> fx.Node:
+    x, qx, *statistics, eps, out = node.args
+    operands = [emission.node(each.number) for each in statistics]
+    dtype = dtype_of(out.args[0] if out.name == "Real" else out.args[4])
+    x_node = emission.node(x.number)
+    return emission.call(onednn.qbatch_norm2d.default, x_node, *scale_of(qx), *operands, eps, *scale_of(out), dtype)
