@@ -226,6 +226,7 @@ class Emitter:
         replaced = sorted({i for number in matched for i in self.snapshot.sources.get(number, ())} or set(sources))
         node.meta[META] = {
             "op": enode.op,
+            "enode": enode.index,
             "rules": rules,
             "from": tuple(self.program.values[i].name for i in replaced if self.program.values[i].kind == "call"),
             "equals": None,

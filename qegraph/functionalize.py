@@ -32,8 +32,8 @@ def functional_twin(op: OpOverload) -> OpOverload | None:
 def hidden_write(op: OpOverload, args: tuple[Any, ...]) -> str | None:
     """Why `op` writes to memory its schema doesn't declare as written, in words; None if it doesn't."""
     given = dict(zip((parameter.name for parameter in signature(op).parameters), args, strict=True))
-    training = given.get("training", given.get("use_input_stats"))
-    if "running_mean" in given and training is not False and given["running_mean"] is not None:
+    training = given.get("training", given.get("use_input_stats", False))
+    if training is not False and given.get("running_mean") is not None:
         return f"{op} in training mode updates its running statistics; call model.eval() first"
     if given.get("binary_post_op") == "sum":
         return f"{op} with 'sum' overwrites its operand 'other'; capture the graph before it is lowered to oneDNN ops"

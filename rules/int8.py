@@ -166,7 +166,7 @@ def average_pool_int8(
     return (
         rewrite(avg_pool(dequantize(x, qx, "float32"), k, st, pd))
         .to(qgemm(kind, x, qx, ones, share, nothing(), nothing(), absent(), identity(), FLOAT))
-        .when(odd_window(k, h, w), channels_are(x, c), *kernel_reads_activation(kind, x, qx))
+        .when(odd_window(k, h, w), channels_are(x, c), *kernel_reads_activation("conv2d", x, qx))
     )
 
 

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 import qegraph
 
+Make = Callable[..., GraphModule]
 qd = torch.ops.quantized_decomposed
 WIDE = {torch.int16: (-(2**15), 2**15 - 1), torch.int32: (-(2**31), 2**31 - 1)}
 
@@ -139,7 +140,7 @@ def checked(gm: GraphModule, inputs: Sequence[Tensor], rel: float = 1e-5) -> Gra
     return fast
 
 
-def agrees(gm: GraphModule, fast: GraphModule, inputs: Sequence[Tensor], rel: float = 1e-5) -> None:
+def agrees(gm: GraphModule, fast: Callable[..., Any], inputs: Sequence[Tensor], rel: float = 1e-5) -> None:
     """Codes within 1 LSB on at most 0.01 % (or one), floats within `rel` of the largest, and calls leave no trace."""
     before = [x.clone() for x in inputs]
     with torch.no_grad():

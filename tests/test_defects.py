@@ -3,7 +3,9 @@
 # pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import builders as b
 import pytest
@@ -11,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from builders import IN, IN_S8, OUT, QP, Conv, Linear, Weight, checked, dq, fq, net, q
 from torch import Tensor, nn
+from torch._inductor import config as inductor_config
 
 import qegraph
 
@@ -115,6 +118,23 @@ def test_d05_half_autocast(dtype: torch.dtype) -> None:
     assert checked(gm, [x, bias], rel=1e-2)(x, bias).dtype == dtype
 
 
+class _Autocast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = Linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.float16):
+            return self.linear(fq(x))
+
+
+def test_d05_inside_autocast() -> None:
+    """The same as autocast writes it."""
+    x = torch.randn(5, 24)
+    fast = checked(b.build(_Autocast(), [x]), [x], rel=1e-2)
+    assert fast(x).dtype == torch.float16
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_d06_dequantize_to_half(dtype: torch.dtype) -> None:
     """The reference takes out_dtype=bfloat16 for float32."""
@@ -216,3 +236,43 @@ def test_d14_wide_output(part: Callable[[], nn.Module], dtype: torch.dtype) -> N
     p = QP(0.01, 7, *b.WIDE[dtype], dtype)
     fast = checked(net(lambda m, x: q(F.relu(m(fq(x))), p), [part()], [x]), [x])
     assert fast(x).dtype == dtype and b.post_ops(fast) == ["relu"] and b.borders(fast) == (2, 0)
+
+
+REFERENCE_FAILS: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
+    "d01": (test_d01_narrow_output_range, (Linear, NARROW[0])),
+    "d02": (test_d02_residual_is_a_graph_input, ()),
+    **{f"d03 {case}": (test_d03_fused_unary_then_add, (case,)) for case in D03},
+    "d04": (test_d04_alpha, (Linear, 2)),
+    "d05": (test_d05_inside_autocast, ()),
+    "d06": (test_d06_dequantize_to_half, (torch.bfloat16,)),
+    "d07": (test_d07_weight_zero_point, (Conv, None)),
+    "d08": (test_d08_scales_along_the_inputs, (Linear,)),
+    "d09": (test_d09_view_regroups_the_outer_sizes, (b.net,)),
+    "d10": (test_d10_transposed_convolution, (b.net, 2)),
+    "d11": (test_d11_int8_activation_of_a_convolution, (2,)),
+    "d11 max-pool": (test_d11_max_pool_of_int8, ()),
+    "d12": (test_d12_max_pool_that_requantizes, (QP(0.1, 20),)),
+    "d13": (test_d13_cat_of_both_signs, ()),
+    "d14": (test_d14_wide_output, (Linear, torch.int16)),
+}
+
+
+class _ReferenceIsRight(Exception):
+    pass
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("case", REFERENCE_FAILS)
+def test_the_reference_fails(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tests can fail: torch.compile with freezing, in the place of optimize, gets each of them wrong."""
+
+    def reference(gm: torch.fx.GraphModule, inputs: list[Tensor], rel: float = 1e-5) -> None:
+        torch.compiler.reset()
+        b.agrees(gm, torch.compile(copy.deepcopy(gm)), inputs, rel)
+        raise _ReferenceIsRight
+
+    monkeypatch.setitem(globals(), "checked", reference)
+    test, arguments = REFERENCE_FAILS[case]
+    with inductor_config.patch(freezing=True), pytest.raises(Exception) as failure:
+        test(*arguments)
+    assert not isinstance(failure.value, _ReferenceIsRight)

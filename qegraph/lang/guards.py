@@ -74,8 +74,9 @@ def narrower_than_dtype(low: Integer, high: Integer, dtype: Text, full_low: Inte
     )
 
 
-def kernel_reads_activation(kind: Kind, x: Tensor, qx: QParams) -> tuple[Guard, ...]:
-    """The activation is stored in a form the int8 kernel of this kind reads, on this machine."""
+def kernel_reads_activation(kind: Kind | str, x: Tensor, qx: QParams) -> tuple[Guard, ...]:
+    """The activation is stored in a form the int8 kernel of this kind (or kind's name) reads, on this machine."""
+    name = f"(kind-name {kind})" if isinstance(kind, Kind) else f'"{kind}"'
     return (
         Guard(
             "activation-params",
@@ -85,7 +86,7 @@ def kernel_reads_activation(kind: Kind, x: Tensor, qx: QParams) -> tuple[Guard, 
         Guard(
             "activation-dtype",
             "the kernel reads uint8 activations (linear: int8 too) (D11)",
-            (f"(= (dtype {x}) (q-dtype {qx}))", f"(reads (kind-name {kind}) (q-dtype {qx}))"),
+            (f"(= (dtype {x}) (q-dtype {qx}))", f"(reads {name} (q-dtype {qx}))"),
         ),
         Guard(
             "activation-exact-on-this-cpu",

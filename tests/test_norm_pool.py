@@ -1,0 +1,115 @@
+"""Batch normalization and average-pooling of codes."""
+
+# pyright: reportUnknownLambdaType=false
+from __future__ import annotations
+
+import builders as b
+import pytest
+import torch
+import torch.nn.functional as F
+from builders import IN, IN_S8, OUT, QP, borders, checked, decomposed, fq, has, net, q
+from torch import Tensor, nn
+
+ZERO_LOW = QP(0.02, 0)
+MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def norm(channels: int = 8) -> nn.Module:
+    made = nn.BatchNorm2d(channels).eval()
+    for tensor in (made.weight, made.bias, made.running_mean, made.running_var):
+        assert tensor is not None
+        nn.init.uniform_(tensor, 0.2, 2.0)
+    return made
+
+
+@MAKES
+@pytest.mark.parametrize("p", [OUT, ZERO_LOW], ids=str)
+def test_batch_norm_of_codes(make: b.Make, p: QP) -> None:
+    x = b.image()
+    fast = checked(make(lambda n, x: q(n(fq(x)), p), [norm()], [x]), [x])
+    assert b.kinds(fast) == ["qbatch_norm2d.default"] and borders(fast) == (1, 0)
+
+
+def test_batch_norm_in_floats() -> None:
+    x = b.image()
+    fast = checked(net(lambda n, x: n(fq(x)), [norm()], [x]), [x])
+    assert b.kinds(fast) == ["qbatch_norm2d.default"] and borders(fast) == (1, 0)
+
+
+def test_relu_is_the_saturation_where_the_lowest_code_is_zero() -> None:
+    x = b.image()
+    fast = checked(net(lambda n, x: q(F.relu(n(fq(x))), ZERO_LOW), [norm()], [x]), [x])
+    assert b.kinds(fast) == ["qbatch_norm2d.default"] and not has(fast, "relu")
+    fast = checked(net(lambda n, x: q(F.relu(n(fq(x))), OUT), [norm()], [x]), [x])
+    assert has(fast, "relu") == 1
+
+
+@pytest.mark.parametrize("case", ["int8", "float", "one row", "training"])
+def test_batch_norm_the_kernel_does_not_know(case: str) -> None:
+    x = torch.randn(4, 8) if case == "one row" else b.image()
+    p = IN_S8 if case == "int8" else IN
+    module = nn.BatchNorm1d(8).eval() if case == "one row" else norm()
+    if case == "training":
+        gm = net(lambda x: q(F.batch_norm(fq(x), None, None, training=True), OUT), [], [x])
+    else:
+        gm = net(lambda n, x: q(n(x if case == "float" else fq(x, p)), OUT), [module], [x])
+    assert b.kinds(checked(gm, [x])) == []
+
+
+def test_dense_block_stays_in_codes() -> None:
+    """cat(x, f(x)) again and again, everything stored under one scale: no code is ever made a float."""
+
+    def block(*args: nn.Module | Tensor) -> Tensor:
+        *parts, x = args
+        grown = fq(x)  # type: ignore[arg-type]
+        for normalize, conv in zip(parts[::2], parts[1::2], strict=True):
+            hidden = fq(F.relu(normalize(grown)), ZERO_LOW)  # type: ignore[operator]
+            grown = fq(torch.cat([grown, fq(conv(hidden))], 1))  # type: ignore[operator]
+        return q(grown)
+
+    parts: list[nn.Module] = []
+    for channels in (8, 16, 24):
+        parts += [norm(channels), b.Conv(2, channels, 8)]
+    x = b.image()
+    fast = checked(net(block, parts, [x]), [x])
+    assert borders(fast) == (1, 0) and has(fast, "cat") == 3
+    assert sorted(set(b.kinds(fast))) == ["qbatch_norm2d.default", "qconv_pointwise.default"]
+
+
+POOLS = {
+    "adaptive": lambda x: F.adaptive_avg_pool2d(x, 1),
+    "avg_pool2d": lambda x: F.avg_pool2d(x, 7),
+    "mean": lambda x: x.mean((2, 3), keepdim=True),
+    "mean, negative dims": lambda x: x.mean((-1, -2)),
+    "3x3": lambda x: F.avg_pool2d(x, 3, 2, 1),
+    "3x3 overlapping": lambda x: F.avg_pool2d(x, 3, 1),
+}
+
+
+@MAKES
+@pytest.mark.parametrize("name", POOLS)
+def test_average_pool_of_codes(make: b.Make, name: str) -> None:
+    x = b.image(channels=512)
+    fast = checked(make(lambda x: q(POOLS[name](fq(x)), IN), [], [x]), [x])
+    assert b.kinds(fast) == ["qconv_pointwise.default"] and borders(fast) == (1, 0)
+
+
+NOT_POOLS = {
+    "even": lambda x: F.avg_pool2d(x, 2),
+    "border not counted": lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    "ceil": lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True),
+    "divisor": lambda x: F.avg_pool2d(x, 3, divisor_override=5),
+    "uneven": lambda x: F.adaptive_avg_pool2d(x, 3),
+    "one dim": lambda x: x.mean(2),
+}
+
+
+@pytest.mark.parametrize("name", NOT_POOLS)
+def test_average_pool_that_stays(name: str) -> None:
+    x = b.image(channels=512)
+    assert b.kinds(checked(net(lambda x: q(NOT_POOLS[name](fq(x)), IN), [], [x]), [x])) == []
