@@ -1,21 +1,38 @@
 """Weights of the int8 kernels: kept as plain int8 buffers, packed once per process, when first needed.
 
 Packed oneDNN tensors are opaque: they can't be copied, saved or loaded. So the module that owns a weight holds the
-plain tensor, and drops the packed one whenever it is copied or pickled. While a graph is being compiled the packed
-tensor stands as the result of `qegraph::packed_weight(key)`, which Inductor lowers to a constant.
+plain tensor, and the packed one stands in a table of the process, by key. While a graph is being compiled it is the
+result of `qegraph::packed_weight(key)`, which Inductor lowers to a constant.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from qegraph import _inductor, _torch
 
-_OWNERS: weakref.WeakValueDictionary[str, PackedWeight] = weakref.WeakValueDictionary()
+
+class _Packed:
+    """One packed weight of this process, made when it is first needed; all copies of its owner share it."""
+
+    def __init__(self, pack: Callable[[], torch.Tensor]) -> None:
+        self._pack = pack
+        self._tensor: torch.Tensor | None = None
+
+    def tensor(self) -> torch.Tensor:
+        if self._tensor is None:
+            with _torch.unset_fake_temporarily(), torch.no_grad():
+                self._tensor = self._pack()
+        return self._tensor
+
+
+_PACKED: weakref.WeakValueDictionary[str, _Packed] = weakref.WeakValueDictionary()
 
 
 class PackedWeight(torch.nn.Module):
@@ -23,27 +40,29 @@ class PackedWeight(torch.nn.Module):
 
     weight: torch.Tensor
 
-    def __init__(self, weight: torch.Tensor, layout: Any) -> None:
+    def __init__(self, weight: torch.Tensor, layout: tuple[Any, ...], **operands: torch.Tensor) -> None:
+        """`layout` and `operands`, which are kept as buffers too, are what `prepack` takes beside the weight."""
         super().__init__()
         self.register_buffer("weight", weight)
+        for name, tensor in operands.items():
+            self.register_buffer(name, tensor)
         self.layout = layout
-        self._packed: torch.Tensor | None = None
         self.key = self._digest()
-        _OWNERS[self.key] = self
+        self._share()
 
     def forward(self) -> torch.Tensor:
         if torch.compiler.is_compiling():
             return torch.ops.qegraph.packed_weight(self.key)
-        return self.packed()
+        return self._packed.tensor()
 
-    def packed(self) -> torch.Tensor:
-        """The packed tensor, made on the first call of this process."""
-        if self._packed is None:
-            self._packed = self.pack()
-        return self._packed
-
-    def pack(self) -> torch.Tensor:
+    @staticmethod
+    def prepack(*operands: Any) -> torch.Tensor:
+        """The packed tensor of (weight, operands..., layout...)."""
         raise NotImplementedError
+
+    def _share(self) -> None:
+        made = _Packed(functools.partial(self.prepack, *self.buffers(), *self.layout))
+        self._packed = _PACKED.setdefault(self.key, made)
 
     def _digest(self) -> str:
         plain = self.weight.detach().contiguous()
@@ -52,11 +71,11 @@ class PackedWeight(torch.nn.Module):
         return digest.hexdigest()[:24]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": None}
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        _OWNERS[self.key] = self
+        self._share()
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}"
@@ -68,14 +87,16 @@ class PackedLinear(PackedWeight):
     def __init__(self, weight: torch.Tensor, x_shape: list[int] | None) -> None:
         super().__init__(weight, (x_shape,))
 
-    def pack(self) -> torch.Tensor:
-        return torch.ops.onednn.qlinear_prepack(self.weight, *self.layout)
+    @staticmethod
+    def prepack(*operands: Any) -> torch.Tensor:
+        return torch.ops.onednn.qlinear_prepack(*operands)
 
 
 class PackedConv(PackedWeight):
-    """weight: int8 (O, I/groups, k...). Packed for one activation shape, scale and zero point."""
+    """weight: int8 (O, I/groups, k...). Packed for one activation shape, scale and zero point.
 
-    scales: torch.Tensor
+    The packed tensor doesn't depend on `scales`; the call wants them.
+    """
 
     def __init__(
         self,
@@ -87,11 +108,11 @@ class PackedConv(PackedWeight):
         groups: int,
         x_shape: list[int] | None,
     ) -> None:
-        super().__init__(weight, (x_scale, x_zero_point, *windows, groups, x_shape))
-        self.register_buffer("scales", scales)
+        super().__init__(weight, (x_scale, x_zero_point, *windows, groups, x_shape), scales=scales)
 
-    def pack(self) -> torch.Tensor:
-        return torch.ops.onednn.qconv_prepack(self.weight, self.scales, *self.layout)
+    @staticmethod
+    def prepack(*operands: Any) -> torch.Tensor:
+        return torch.ops.onednn.qconv_prepack(*operands)
 
 
 class InputChecks(torch.nn.Module):
@@ -109,21 +130,21 @@ class InputChecks(torch.nn.Module):
         return {**self.__dict__, "_modules": {"checks": None}}
 
 
-def _packed_of(key: str) -> torch.Tensor:
-    owner = _OWNERS.get(key)
-    if owner is None:
+def _fetch(key: str) -> torch.Tensor:
+    packed = _PACKED.get(key)
+    if packed is None:
         raise RuntimeError(f"no packed weight {key} in this process; run the optimised module, not a copy of its graph")
-    return owner.packed()
+    return packed.tensor()
 
 
 def _fake(key: str) -> torch.Tensor:
-    _inductor.register_constant_lowering(torch.ops.qegraph.packed_weight.default, _packed_of)
+    _inductor.register_constant_lowering(torch.ops.qegraph.packed_weight.default, _fetch)
     with _torch.unset_fake_temporarily():
-        shape = _packed_of(key).shape
+        shape = _fetch(key).shape
     return torch.empty(shape, dtype=torch.int8)
 
 
 _LIBRARY = torch.library.Library("qegraph", "DEF")
 _LIBRARY.define("packed_weight(str key) -> Tensor")
-_LIBRARY.impl("packed_weight", _packed_of, "CompositeExplicitAutograd")
+_LIBRARY.impl("packed_weight", _fetch, "CompositeExplicitAutograd")
 torch.library.register_fake("qegraph::packed_weight", _fake, lib=_LIBRARY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import os
 import subprocess
@@ -70,6 +71,18 @@ def test_copies_and_files_give_the_same_result() -> None:
         file.seek(0)
         loaded = torch.load(file, weights_only=False)
         assert torch.equal(loaded(*inputs), expected)
+
+
+def test_a_dropped_copy_leaves_the_packed_weights() -> None:
+    """The original and its copies share them: compiling finds them by key, whoever is still there."""
+    _, inputs = quantized("resnet18")
+    fast = copy.deepcopy(optimized("resnet18"))
+    del_me = copy.deepcopy(fast)
+    del del_me
+    gc.collect()
+    with torch.no_grad():
+        compiled = torch.compile(fast, backend="eager")
+        assert torch.equal(compiled(*inputs), fast(*inputs))
 
 
 def test_compiles_with_default_flags() -> None:
