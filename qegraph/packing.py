@@ -32,6 +32,9 @@ class _Packed:
         return self._tensor
 
 
+_NOMINAL_SIZE = 56
+"""Of images whose size isn't known when their weight is packed."""
+
 _PACKED: weakref.WeakValueDictionary[str, _Packed] = weakref.WeakValueDictionary()
 
 
@@ -108,11 +111,23 @@ class PackedConv(PackedWeight):
         groups: int,
         x_shape: list[int] | None,
     ) -> None:
-        super().__init__(weight, (x_scale, x_zero_point, *windows, groups, x_shape), scales=scales)
+        shape = _distinct(x_shape, weight.shape[1] * groups, weight.dim() - 2) if x_zero_point else x_shape
+        super().__init__(weight, (x_scale, x_zero_point, *windows, groups, shape), scales=scales)
 
     @staticmethod
     def prepack(*operands: Any) -> torch.Tensor:
         return torch.ops.onednn.qconv_prepack(*operands)
+
+
+def _distinct(x_shape: list[int] | None, channels: int, rank: int) -> list[int]:
+    """A shape to pack for that no convolution with zero point 0 has, but for the batch the same.
+
+    Packing looks its descriptor up by shape alone. A weight packed after another of its shape, the one with a zero
+    point and the other without, gets the other's layout, and the kernel packs it again on every call (oneDNN 3.12;
+    tests/test_kernels.py shows it).
+    """
+    batch, *rest = x_shape or [1, channels, *[_NOMINAL_SIZE] * rank]
+    return [batch + 1, *rest]
 
 
 class InputChecks(torch.nn.Module):

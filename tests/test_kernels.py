@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -58,6 +61,33 @@ def test_row(kind: str, other: str, out: str, f: str) -> None:
         assert ((found.double() - expected) != 0).sum() <= 2
     else:
         torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+_REORDERS = """
+import torch
+from qegraph.packing import PackedConv
+x = torch.zeros(1, 256, 7, 7, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+scales, windows = torch.ones(64), ([1, 1], [0, 0], [1, 1])
+calls = []
+for zero_point in (0, 128, 5, 0):
+    weight = torch.randint(-9, 9, (64, 256, 1, 1), dtype=torch.int8)
+    packed = PackedConv(weight, scales, 0.1, zero_point, windows, 1, list(x.shape))()
+    calls.append((zero_point, packed))
+for turn in range(2):
+    if turn:
+        print("steady", flush=True)
+    for zero_point, packed in calls:
+        torch.ops.onednn.qconv_pointwise(
+            x, 0.1, zero_point, packed, scales, None, None, *windows, 1, 0.1, 3, torch.uint8, "none", [], "")
+"""
+
+
+def test_zero_points_do_not_spoil_each_others_packing() -> None:
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
+    run = subprocess.run([sys.executable, "-c", _REORDERS], capture_output=True, text=True, check=True, env=environment)
+    steady = run.stdout.partition("steady")[2]
+    assert steady.count(",exec,cpu,convolution,") == 4
+    assert ",reorder," not in steady
 
 
 def _packed(w: torch.Tensor, w_scale: torch.Tensor, x: torch.Tensor, windows: list[Any]) -> torch.Tensor:
