@@ -22,13 +22,18 @@ class Machine:
 
     quantize_read  share of its operand's bytes that a quantize pays for: compiled, it is computed where its operand is
                    made, so it is never worth a second contraction. A dequantize before a contraction is not.
+    conv_zero_point  more for an activation whose zero point isn't 0.
+    linear_row     for each row of a linear, beside its arithmetic.
     group_channels channels per group from which a grouped convolution runs at the full rate.
     """
 
     int8_macs: float = 500_000.0
     float_macs: float = 50_000.0
     bandwidth: float = 10_000.0
-    onednn_call: float = 28.0
+    conv_call: float = 28.0
+    conv_zero_point: float = 2.0
+    linear_call: float = 24.0
+    linear_row: float = 0.006
     aten_call: float = 4.0
     quantize_call: float = 4.0
     quantize_read: float = 0.25

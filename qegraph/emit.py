@@ -13,12 +13,12 @@ from qegraph.capture_call import Attribute, Method
 from qegraph.encode import Encoder
 from qegraph.extract import Selection
 from qegraph.freeze import Evidence, Freezer
-from qegraph.ops import WORDS
+from qegraph.ops import CONSTANTS, WORDS
 from qegraph.packing import InputChecks
-from qegraph.program import Program, Ref, Value, map_refs
+from qegraph.program import Program, Ref, Value, map_refs, operands
 from qegraph.schedule import Schedule, schedule
 from qegraph.snapshot import ENode, Snapshot
-from qegraph.torch_names import aten, dtype_of, onednn
+from qegraph.torch_names import aten, onednn
 
 META = "qegraph"
 """Key of `node.meta` and `GraphModule.meta` under which provenance and report stand."""
@@ -47,7 +47,7 @@ class Emitter:
         self._packed: dict[Any, fx.Node] = {}
         self._buffers: dict[int, fx.Node] = {}
         self._inputs: dict[int, fx.Node] = {}
-        self._filled: dict[int, torch.Tensor] = {}
+        self._constants: dict[int, torch.Tensor] = {}
 
     def run(self) -> fx.GraphModule:
         for value in self.program.values:
@@ -129,12 +129,13 @@ class Emitter:
         return parent, last
 
     def constant(self, eclass: int) -> torch.Tensor:
-        enode = self.snapshot.nodes[self.selection.choice[eclass]]
-        if enode.op == "Filled":
-            shape, value, dtype = enode.args
-            return self._filled.setdefault(eclass, torch.full(shape, value, dtype=dtype_of(dtype)))
-        tensor = self.program.constants[self.program.values[enode.args[0]].target]
-        return tensor.detach()
+        if eclass not in self._constants:
+            enode = self.snapshot.nodes[self.selection.choice[eclass]]
+            self._constants[eclass] = CONSTANTS[enode.op](self, enode).detach()
+        return self._constants[eclass]
+
+    def source_constant(self, index: int) -> torch.Tensor:
+        return self.program.constants[self.program.values[index].target]
 
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node:
         """A constant of our own; one node per tensor."""
@@ -171,11 +172,20 @@ class Emitter:
 
     def scratch(self, eclass: int) -> bool:
         """Nothing reads the value after this point, and nobody else owns its memory."""
-        enode = self.snapshot.nodes[self.selection.choice[eclass]]
         current = self.current
         assert current is not None
-        reads_twice = current.args[1].number == eclass if current.op == "QGemm" else False
-        return WORDS[enode.op].fresh and self.plan.last_read[eclass] <= self.position and not reads_twice
+        owner = self._owner(eclass)
+        enode = self.snapshot.nodes[self.selection.choice[owner]]
+        reads_twice = current.op == "QGemm" and self._owner(current.args[1].number) == owner
+        return WORDS[enode.op].fresh and self.plan.last_read[owner] <= self.position and not reads_twice
+
+    def _owner(self, eclass: int) -> int:
+        """The value whose memory `eclass` may be a view of, through any number of views and permutations."""
+        enode = self.snapshot.nodes[self.selection.choice[eclass]]
+        while enode.op == "Moved" and enode.args[0].name in ("View", "Permute"):
+            eclass = enode.args[1].number
+            enode = self.snapshot.nodes[self.selection.choice[eclass]]
+        return eclass
 
     def dense(self, eclass: int, channels_last: bool) -> bool:
         """The value is known to be dense in this layout, because a kernel made it so."""
@@ -222,8 +232,8 @@ class Emitter:
         if enode is None:
             return
         sources = self.snapshot.sources.get(enode.eclass, ())
-        rules, matched = self.evidence.makers.get(enode.index, ((), ()))
-        replaced = sorted({i for number in matched for i in self.snapshot.sources.get(number, ())} or set(sources))
+        rules, _ = self.evidence.makers.get(enode.index, ((), ()))
+        replaced = sorted(self._replaced(self._matched(enode) or set(sources)))
         node.meta[META] = {
             "op": enode.op,
             "enode": enode.index,
@@ -231,6 +241,32 @@ class Emitter:
             "from": tuple(self.program.values[i].name for i in replaced if self.program.values[i].kind == "call"),
             "equals": None,
         }
+
+    def _matched(self, enode: ENode) -> set[int]:
+        """The source values that the rules which made the e-node matched, through values that are in no source."""
+        found: set[int] = set()
+        seen = {enode.index}
+        pending = [enode.index]
+        while pending:
+            _, matched = self.evidence.makers.get(pending.pop(), ((), ()))
+            for number in matched:
+                found.update(self.snapshot.sources.get(number, ()))
+                if number not in self.snapshot.sources:
+                    fresh = [index for index in self.snapshot.classes[number] if index not in seen]
+                    seen.update(fresh)
+                    pending.extend(fresh)
+        return found
+
+    def _replaced(self, outcomes: set[int]) -> set[int]:
+        """The source values that lead to `outcomes` and are computed nowhere else in the emitted graph."""
+        found = set(outcomes)
+        pending = list(outcomes)
+        while pending:
+            for index in operands(self.program.values[pending.pop()]):
+                if index not in found and self.freezer.value_class[index] not in self.selection.choice:
+                    found.add(index)
+                    pending.append(index)
+        return found
 
 
 def _plain_meta(value: Value) -> Mapping[str, Any]:

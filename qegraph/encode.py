@@ -61,8 +61,9 @@ class Encoder:
             return size
         return self.symbols.setdefault(str(size), -1 - len(self.symbols))
 
-    def fact(self, relation: str, *arguments: Any) -> None:
-        self.facts.append((relation, arguments, None))
+    def fact(self, relation: str, *arguments: Any, value: Any = None) -> None:
+        """A row of a relation, or the value of a function."""
+        self.facts.append((relation, arguments, value))
 
     # -- encoding ------------------------------------------------------------------------------------------------------
 

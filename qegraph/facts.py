@@ -31,6 +31,9 @@ DECLARATIONS = """
 (relation stacks (T T))
 (relation accepts (String String String String))
 (relation reads (String String))
+(relation unpadded (K))
+(function step (Q) f64 :no-merge)
+(function largest-sum (Q T) f64 :no-merge)
 (function storage (Q) String :no-merge)
 (function q-dtype (Q) String :no-merge)
 (function kind-name (K) String :no-merge)
@@ -44,6 +47,7 @@ RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
 # Quantization parameters, kinds and functions.
 _DATA = """
 (= q (PerTensor s z lo hi d)) => (set (q-dtype q) d) (set (storage q) "codes") (per-tensor q) (along-outputs q)
+(= q (PerTensor s z lo hi d)) => (set (step q) s)
 (= q (PerTensor s z lo hi d)) (> s 0.0) (< s 1e30) => (positive q)
 (= q (PerTensor s 0 lo hi d)) => (symmetric q)
 (= q (PerTensor s z lo hi d)) (= lo (dtype-low d)) (= hi (dtype-high d)) => (spans-dtype q)
@@ -56,6 +60,9 @@ _DATA = """
 (= k (Conv s p d g)) (= 1 (vec-length s)) => (set (kind-name k) "conv1d")
 (= k (Conv s p d g)) (= 2 (vec-length s)) => (set (kind-name k) "conv2d")
 (= k (Conv s p d g)) (= 3 (vec-length s)) => (set (kind-name k) "conv3d")
+(= k (Conv s (vec-of 0) d g)) => (unpadded k)
+(= k (Conv s (vec-of 0 0) d g)) => (unpadded k)
+(= k (Conv s (vec-of 0 0 0) d g)) => (unpadded k)
 (= f (Fn n a b)) => (set (fn-name f) n)
 """
 
@@ -67,6 +74,13 @@ _TENSORS = """
 (= e (Dequantize x q t)) (= s (shape e)) (= d (q-dtype q)) => (set (shape x) s) (set (dtype x) d)
 (= e (Dequantize x q t)) (= s (shape x)) => (set (shape e) s) (set (dtype e) t)
 (= e (Filled s v t)) => (set (shape e) s) (set (dtype e) t) (constant e)
+(= e (OffsetBias b w q s z)) (= v (shape w)) (= n (vec-get v 0)) => (set (shape e) (vec-of n)) (set (dtype e) "float32") (constant e)
+(= e (PadCodes x p v)) (= s (shape x)) (= d (dtype x)) (= y (vec-set (vec-set s 2 (+ (vec-get s 2) (* 2 (vec-get p 0)))) 3 (+ (vec-get s 3) (* 2 (vec-get p 1))))) (> (vec-get s 2) 0) (> (vec-get s 3) 0) => (set (shape e) y) (set (dtype e) d)
+(= e (QGemm (Linear) x qx w qw b o qo f q)) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y)
+(= e (QGemm k x qx w qw b o qo f (Real d))) => (set (dtype e) d)
+(= e (QGemm k x qx w qw b o qo f q)) (= d (q-dtype q)) => (set (dtype e) d)
+(= e (Nothing)) => (constant e)
+(= e (Moved m x)) (constant x) => (constant e)
 (= e (Flip x)) (= s (shape x)) => (set (shape e) s) (set (dtype e) "uint8")
 (= e (Unary f x)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Gemm (Linear) x w b)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)

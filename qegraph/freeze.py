@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,20 @@ from qegraph.program import Program, Ref, map_refs
 from qegraph.snapshot import ClassRef, Data, ENode, Snapshot
 
 _DATA_SORTS = ("Q", "K", "F", "M")
+
+PRIMITIVES: Mapping[str, Callable[..., Any]] = {
+    "+": operator.add,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "max": max,
+    "min": min,
+    "to-f64": float,
+    "vec-of": lambda *items: items,
+    "vec-empty": tuple,
+    "vec-push": lambda items, item: (*items, item),
+    "vec-pop": lambda items: items[:-1],
+}
+"""egglog's primitives that right sides of rules use, in Python: to find again what a match made."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +167,12 @@ class Freezer:
         if term.args is None:
             return bound[term.head]
         values = [self._evaluate(arg, bound, lookup, made, used) for arg in term.args]
+        if any(value is None for value in values):
+            return None
+        if term.head in PRIMITIVES:
+            return _Literal(PRIMITIVES[term.head](*map(self._plain, values, term.args)))
         table = self.tables.get(term.head)
-        if table is None or any(value is None for value in values):
+        if table is None:
             return None
         inputs = self._inputs(values, table)
         output = lookup.get((term.head, inputs)) if inputs is not None else None
@@ -162,6 +181,10 @@ class Freezer:
             made.extend([index] if index is not None else [])
             used.append(self._number(output))
         return output
+
+    def _plain(self, value: Any, term: Any) -> Any:
+        """The Python value of an evaluated operand of a primitive."""
+        return value.value if isinstance(value, _Literal) else self.engine.plain(value, term.sort)
 
     def _inputs(self, values: list[Any], table: Table) -> tuple[Any, ...] | None:
         """Row inputs, or None if a literal of the template stands in no e-node."""

@@ -24,7 +24,7 @@ class Contraction:
     """One matmul or convolution of the optimised graph.
 
     name      the emitted node; `source` the value of the input graph it computes.
-    kind      linear, conv, matmul, or "average pool" where that is computed as a convolution.
+    kind      of the source, whichever kernel runs it: linear, conv, matmul, or "average pool" run as a convolution.
     int8      an int8 kernel runs it.
     post_ops  what the kernel takes in: "add", and the unary function.
     rules     names of the rules that made it.
@@ -168,12 +168,13 @@ def _dequantized(snapshot: Snapshot, eclass: int) -> bool:
 
 def contractions(of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]]) -> tuple[Contraction, ...]:
     floats = set(float_gemms(of.snapshot, of.selection))
+    convolutions = frozenset(value.name for value in of.program.values if "conv" in str(value.target))
     found: list[Contraction] = []
     for node in of.module.graph.nodes:
         made: dict[str, Any] = node.meta.get(META, {}) if node.op == "call_function" else {}
         op = made.get("op", "")
         if op == "QGemm" and "pointwise" in str(node.target):
-            found.append(_int8(of, node, made))
+            found.append(_int8(of, node, made, convolutions))
         elif op in ("Gemm", "Matmul") or _is_opaque_gemm(node):
             source = made["equals"] if made else node.name
             eclass = of.value_class.get(of.program.source_nodes.get(source or "", -1), -1)
@@ -185,12 +186,12 @@ def _is_opaque_gemm(node: fx.Node) -> bool:
     return any(name in str(node.target) for name in ("convolution", "conv_transpose", "addmm", "bmm", "aten.mm"))
 
 
-def _int8(of: Account, node: fx.Node, made: Mapping[str, Any]) -> Contraction:
+def _int8(of: Account, node: fx.Node, made: Mapping[str, Any], convolutions: frozenset[str]) -> Contraction:
     binary = "binary" in str(node.target)
     args = node.args
     unary = str(args[-3])
     post_ops = (("add",) if binary else ()) + ((unary,) if unary != "none" else ())
-    kind = "linear" if "qlinear" in str(node.target) else "conv"
+    kind = "conv" if "qconv" in str(node.target) or not convolutions.isdisjoint(made["from"]) else "linear"
     weight = of.selection.choice[of.snapshot.nodes[made["enode"]].args[3].number]
     if of.snapshot.nodes[weight].op == "Filled":
         kind = "average pool"

@@ -9,6 +9,9 @@ from __future__ import annotations
 from qegraph.lang.rule import Guard
 from qegraph.lang.terms import Dims, Integer, Kind, Number, QParams, Tensor, Text, UnaryFn
 
+MAX_OFFSET = 400.0
+"""Steps: float32 is off by at most 2.4e-5 of a step there, which moves as many codes across a rounding boundary."""
+
 
 def is_constant(x: Tensor) -> Guard:
     """x is a parameter or buffer of the source module."""
@@ -124,12 +127,13 @@ def kernel_adds_bias(w: Tensor, b: Tensor) -> Guard:
     )
 
 
-def kernel_accepts(kind: Kind, qo: QParams, out: QParams, f: UnaryFn) -> Guard:
-    """The row (kind, operand storage, output storage, post-op) is in the kernel table of `qegraph.kernels`."""
+def kernel_accepts(kind: Kind | str, qo: QParams, out: QParams, f: UnaryFn) -> Guard:
+    """The row (kind or its name, operand storage, output storage, post-op) is in the table of `qegraph.kernels`."""
+    name = f"(kind-name {kind})" if isinstance(kind, Kind) else f'"{kind}"'
     return Guard(
         "kernel-accepts",
         "no kernel has this post-op with this operand and output (table in qegraph/kernels.py)",
-        (f"(accepts (kind-name {kind}) (storage {qo}) (storage {out}) (fn-name {f}))",),
+        (f"(accepts {name} (storage {qo}) (storage {out}) (fn-name {f}))",),
     )
 
 
@@ -263,6 +267,37 @@ def kernel_normalizes(
 
 def kernel_stores_norm(q: QParams) -> Guard:
     return Guard("stores-uint8", "the batch-norm kernel stores uint8", (f'(= (q-dtype {q}) "uint8")',))
+
+
+def is_pointwise(w: Tensor, n: Integer, c: Integer) -> Guard:
+    """Binds n and c, the output and input channels of a 1x1 weight."""
+    sizes = (f"(= {n} (vec-get (shape {w}) 0))", f"(= {c} (vec-get (shape {w}) 1))")
+    return Guard("is-pointwise", "the weight must be 1x1", (*sizes, f"(= (shape {w}) (vec-of {n} {c} 1 1))"), (n, c))
+
+
+def nonzero_point(z: Integer) -> Guard:
+    return Guard("nonzero-point", "the zero point must not be 0 already", (f"(!= {z} 0)",))
+
+
+def is_unpadded(kind: Kind) -> Guard:
+    return Guard("is-unpadded", "around a padded image the zero point stands for 0", (f"(unpadded {kind})",))
+
+
+def is_padded(padding: Dims) -> Guard:
+    return Guard(
+        "is-padded", "there must be padding, in two dims",
+        (f"(= 2 (vec-length {padding}))", f"(!= 0 (+ (vec-get {padding} 0) (vec-get {padding} 1)))"),
+    )  # fmt: skip
+
+
+def offset_fits(w: Tensor, qw: QParams, scale: Number, z: Integer, q: QParams) -> Guard:
+    """The offset is so small in steps of the output that its rounding to float32 moves next to no codes."""
+    offset = f"(* {scale} (* (abs (to-f64 {z})) (largest-sum {qw} {w})))"
+    return Guard(
+        "offset-fits",
+        "the offset must be small against float32's precision in steps of the output",
+        (f"(<= {offset} (* {MAX_OFFSET!r} (step {q})))",),
+    )
 
 
 def is_nonzero(value: Number) -> Guard:

@@ -148,6 +148,18 @@ def qgemm(
     raise NotImplementedError
 
 
+@constructor("OffsetBias")
+def offset_bias(b: Tensor, w: Tensor, qw: QParams, scale: Number | float, zero_point: Integer | int) -> Tensor:
+    """The constant b - scale * zero_point * s_w[n] * sum(w[n]): what a zero point of the activation adds, taken off."""
+    raise NotImplementedError
+
+
+@constructor("PadCodes")
+def pad_codes(x: Tensor, padding: Dims, value: Integer | int) -> Tensor:
+    """Codes x of an image with `value` around it, padding[0] rows and padding[1] columns on either side."""
+    raise NotImplementedError
+
+
 @constructor("BatchNorm")
 def batch_norm(x: Tensor, w: Tensor, b: Tensor, mean: Tensor, variance: Tensor, eps: Number | float) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * w + b, with the given statistics, along dim 1."""

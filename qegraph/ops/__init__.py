@@ -4,6 +4,19 @@ Adding an operator or a kernel is one entry here and one test row. What has no r
 """
 
 from qegraph.ops import elementwise, gemm, leaves, moves, norm, pool, quant
-from qegraph.ops.table import READERS, WORDS, Emission, Reading
+from qegraph.ops.table import CONSTANTS, READERS, WORDS, Emission, Reading
 
-__all__ = ["READERS", "WORDS", "Emission", "Reading", "elementwise", "gemm", "leaves", "moves", "norm", "pool", "quant"]
+__all__ = [
+    "CONSTANTS",
+    "READERS",
+    "WORDS",
+    "Emission",
+    "Reading",
+    "elementwise",
+    "gemm",
+    "leaves",
+    "moves",
+    "norm",
+    "pool",
+    "quant",
+]

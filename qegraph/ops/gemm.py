@@ -13,7 +13,7 @@ from qegraph.kernels import PARAMETERS, POST_OPS
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, nothing, vec
 from qegraph.ops.quant import scale_of
-from qegraph.ops.table import Emission, Reading, reads, word
+from qegraph.ops.table import Emission, Reading, constant, emit_constant, reads, word
 from qegraph.packing import PackedConv, PackedLinear
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
@@ -93,14 +93,27 @@ def _matmul_cost(snapshot: Snapshot, node: ENode) -> float:
 
 
 def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
-    kind, x, _, w, _, _, other, _, f, out = node.args
+    kind, x, qx, w, _, _, other, _, f, out = node.args
     out_bytes = elements(snapshot, node.eclass) * (1 if out.name == "PerTensor" else 4) / MACHINE.bandwidth
     work = _macs(snapshot, node.eclass, w.number) / MACHINE.int8_macs
     if kind.name == "Conv" and kind.args[3] > 1:
         channels = snapshot.shape.get(w.number, (1, MACHINE.group_channels))[1]
         work *= max(1.0, MACHINE.group_channels / channels)
     moved = out_bytes + traffic(snapshot, x.number, w.number, other.number)
-    return MACHINE.onednn_call + max(work, moved) + (MACHINE.post_op if f.args[0] != "identity" else 0.0)
+    return _call_cost(snapshot, node, qx) + max(work, moved) + (MACHINE.post_op if f.args[0] != "identity" else 0.0)
+
+
+def _call_cost(snapshot: Snapshot, node: ENode, qx: Data) -> float:
+    """What a call costs besides arithmetic. Linears start faster and walk over rows more slowly than convolutions."""
+    if node.args[0].name == "Linear":
+        rows = elements(snapshot, node.eclass) / (snapshot.shape.get(node.eclass) or (1,))[-1]
+        return MACHINE.linear_call + MACHINE.linear_row * abs(rows)
+    return MACHINE.conv_call + (MACHINE.conv_zero_point if scale_of(qx)[1] else 0.0)
+
+
+def _offset_cost(snapshot: Snapshot, node: ENode) -> float:
+    """Next to nothing, so that it isn't chosen where nothing is gained."""
+    return 0.1
 
 
 # -- emission ----------------------------------------------------------------------------------------------------------
@@ -144,6 +157,19 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     residual_scale = scale_of(qo)
     target = onednn.qlinear_pointwise.binary if kind.name == "Linear" else onednn.qconv2d_pointwise.binary
     return emission.call(target, *head, residual, bias, *windows, *tail, *residual_scale, binary, 1.0, *post_op)
+
+
+@constant("OffsetBias")
+def constant_offset_bias(emission: Emission, node: ENode) -> torch.Tensor:
+    """In float64: the sum of codes can be large against the bias."""
+    b, w, qw, scale, zero_point = node.args
+    weight = emission.constant(w.number)
+    sums = weight.flatten(1).sum(1, dtype=torch.int64).double()
+    offset = scale * zero_point * _scales(emission, qw).double() * sums
+    return (emission.constant(b.number).double() - offset).float()
+
+
+word("OffsetBias", _offset_cost, fresh=False)(emit_constant)
 
 
 def _post_op(f: Data) -> list[Any]:

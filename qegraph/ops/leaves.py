@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx
 
 from qegraph.cost import MACHINE, traffic
-from qegraph.ops.table import Emission, word
+from qegraph.ops.table import Emission, constant, emit_constant, free, word
 from qegraph.program import Ref, map_refs
 from qegraph.snapshot import ClassRef, ENode, Snapshot
-
-
-def _free(snapshot: Snapshot, node: ENode) -> float:
-    return 0.0
+from qegraph.torch_names import dtype_of
 
 
 def _opaque_cost(snapshot: Snapshot, node: ENode) -> float:
@@ -21,25 +19,40 @@ def _opaque_cost(snapshot: Snapshot, node: ENode) -> float:
     return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
 
 
-@word("Leaf", _free, fresh=False)
+@word("Leaf", free, fresh=False)
 def emit_leaf(emission: Emission, node: ENode) -> fx.Node:
     """Placeholders stand already; constants are fetched where they are first needed."""
     return emission.node(node.eclass)
 
 
-@word("Scalar", _free, fresh=False)
+@word("Scalar", free, fresh=False)
 def emit_scalar(emission: Emission, node: ENode) -> Any:
     return node.args[0]
 
 
-@word("Nothing", _free, fresh=False)
+@word("Nothing", free, fresh=False)
 def emit_nothing(emission: Emission, node: ENode) -> Any:
     return None
 
 
-@word("Filled", _free, fresh=False)
-def emit_filled(emission: Emission, node: ENode) -> fx.Node:
-    return emission.buffer("filled", emission.constant(node.eclass))
+@constant("Leaf")
+def constant_leaf(emission: Emission, node: ENode) -> torch.Tensor:
+    return emission.source_constant(node.args[0])
+
+
+@constant("Filled")
+def constant_filled(emission: Emission, node: ENode) -> torch.Tensor:
+    shape, value, dtype = node.args
+    return torch.full(shape, value, dtype=dtype_of(dtype))
+
+
+@constant("Nothing")
+def constant_nothing(emission: Emission, node: ENode) -> torch.Tensor:
+    """No bias is a bias of 0."""
+    return torch.zeros(())
+
+
+word("Filled", free, fresh=False)(emit_constant)
 
 
 @word("Opaque", _opaque_cost, fresh=False)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import fx
 
 from qegraph.cost import MACHINE, traffic
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import cat, expand, move, permute, vec, view
-from qegraph.ops.table import Emission, Reading, reads, word
+from qegraph.ops.table import Emission, Reading, constant, reads, word
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten
@@ -74,6 +75,15 @@ def emit_move(emission: Emission, node: ENode) -> fx.Node:
         return emission.call(aten.permute.default, x, list(m.args[0]))
     target = aten.reshape.default if m.name == "View" else aten.expand.default
     return emission.call(target, x, emission.sizes(m.args[0]))
+
+
+@constant("Moved")
+def constant_move(emission: Emission, node: ENode) -> torch.Tensor:
+    m: Data = node.args[0]
+    x = emission.constant(node.args[1].number)
+    if m.name == "Permute":
+        return x.permute(m.args[0])
+    return x.reshape(m.args[0]) if m.name == "View" else x.expand(m.args[0])
 
 
 def _cat_cost(snapshot: Snapshot, node: ENode) -> float:

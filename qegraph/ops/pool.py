@@ -95,3 +95,14 @@ def emit_avg_pool(emission: Emission, node: ENode) -> fx.Node:
     if emission.snapshot.shape.get(x.number, ())[2:] == kernel and not any(padding):
         return emission.call(aten.mean.dim, emission.node(x.number), [2, 3], True)
     return emission.call(aten.avg_pool2d.default, emission.node(x.number), *map(list, (kernel, stride, padding)))
+
+
+def _pad_cost(snapshot: Snapshot, node: ENode) -> float:
+    return MACHINE.aten_call + 2 * traffic(snapshot, node.eclass)
+
+
+@word("PadCodes", _pad_cost)
+def emit_pad_codes(emission: Emission, node: ENode) -> fx.Node:
+    x, padding, value = node.args
+    sides = [side for size in reversed(padding) for side in (size, size)]
+    return emission.call(aten.constant_pad_nd.default, emission.node(x.number), sides, value)

@@ -47,8 +47,17 @@ def read_dequantize(reading: Reading, value: Value) -> Tensor | None:
 
 
 def _note_per_tensor_weight(reading: Reading, x: Any, q: QParams, scale: float) -> None:
-    if reading.constant(x) is not None and scale > _MIN_SCALE:
+    weight = reading.constant(x)
+    if weight is not None and scale > _MIN_SCALE:
         reading.fact("scales-fit", q, reading.tensor(x))
+        _note_sums(reading, x, q, weight, torch.tensor(scale))
+
+
+def _note_sums(reading: Reading, x: Any, q: QParams, weight: torch.Tensor, scales: torch.Tensor) -> None:
+    """The largest |scale * sum of codes| of an output channel, for weights of convolutions."""
+    if weight.dim() > 2 and weight.dtype == torch.int8:
+        sums = weight.flatten(1).sum(1, dtype=torch.int64).double() * scales
+        reading.fact("largest-sum", q, reading.tensor(x), value=float(sums.abs().max()) if sums.numel() else 0.0)
 
 
 @reads(quantized_decomposed.dequantize_per_channel.default)
@@ -65,6 +74,9 @@ def read_dequantize_per_channel(reading: Reading, value: Value) -> Tensor | None
         reading.fact("symmetric", q)
     if known_scales is not None and _fit(known_scales, shape[axis]):
         reading.fact("scales-fit", q, reading.tensor(x))
+        weight = reading.constant(x)
+        if weight is not None and axis == 0:
+            _note_sums(reading, x, q, weight, known_scales)
     return dequantize(reading.tensor(x), q, dtype_name(out_dtype or torch.float32))
 
 

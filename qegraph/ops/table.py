@@ -24,7 +24,7 @@ class Reading(Protocol):
     def constant(self, operand: Any) -> torch.Tensor | None: ...
     def value(self, operand: Any) -> Value: ...
     def dims(self, sizes: Any) -> tuple[int, ...]: ...
-    def fact(self, relation: str, *arguments: Any) -> None: ...
+    def fact(self, relation: str, *arguments: Any, value: Any = None) -> None: ...
 
 
 class Emission(Protocol):
@@ -36,6 +36,7 @@ class Emission(Protocol):
     def call(self, target: Any, *args: Any) -> fx.Node: ...
     def sizes(self, dims: tuple[int, ...]) -> list[Any]: ...
     def constant(self, eclass: int) -> torch.Tensor: ...
+    def source_constant(self, index: int) -> torch.Tensor: ...
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node: ...
     def packed(self, make: Callable[[], torch.nn.Module], key: Any) -> fx.Node: ...
     def shared(self, eclass: int) -> bool: ...
@@ -48,6 +49,10 @@ Reader = Callable[[Reading, Value], Tensor | None]
 Cost = Callable[[Snapshot, ENode], float]
 Emitter = Callable[[Emission, ENode], Any]
 """Gives the node, or a plain number or None for words that have no node."""
+
+
+Constant = Callable[[Emission, ENode], torch.Tensor]
+"""Computes the value of an e-node over constants, once, while the graph is emitted."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Word:
 READERS: dict[Any, Reader] = {}
 FIRST_READERS: dict[Any, Reader] = {}
 WORDS: dict[str, Word] = {}
+CONSTANTS: dict[str, Constant] = {}
 
 
 def reads(*targets: Any) -> Callable[[Reader], Reader]:
@@ -106,3 +112,23 @@ def word(name: str, cost: Cost, fresh: bool = True) -> Callable[[Emitter], Emitt
         return emit
 
     return register
+
+
+def constant(name: str) -> Callable[[Constant], Constant]:
+    """Register how a word is computed where its operands are constants; alone, it is emitted as a buffer."""
+
+    def register(compute: Constant) -> Constant:
+        CONSTANTS[name] = compute
+        return compute
+
+    return register
+
+
+def free(snapshot: Snapshot, node: ENode) -> float:
+    """The cost of what is computed before the graph runs, or not at all."""
+    return 0.0
+
+
+def emit_constant(emission: Emission, node: ENode) -> fx.Node:
+    """The emission of a word that is always a constant."""
+    return emission.buffer("constant", emission.constant(node.eclass))
