@@ -142,6 +142,31 @@ def test_output_is_the_same_under_other_hash_seeds() -> None:
     assert "qconv_pointwise" in codes.pop()
 
 
+_STEADY = """
+import sys, warnings; warnings.simplefilter("ignore")
+import torch, qegraph; from qegraph import zoo
+model, inputs = zoo.load(sys.argv[1], "full")
+fast = qegraph.optimize(zoo.quantize(model, inputs))
+with torch.no_grad():
+    for word in ("first", "second", "steady"):
+        print(word, flush=True)
+        fast(*inputs)
+"""
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", zoo.names())
+def test_no_weight_is_packed_again_in_steady_state(name: str) -> None:
+    """oneDNN's own log of the third call: as many contractions as the graph has, and no reorder."""
+    environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
+    command = [sys.executable, "-c", _STEADY, name]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=900)
+    log = run.stdout.partition("steady")[2]
+    kernels = sum(log.count(f",exec,cpu,{kind},") for kind in ("convolution", "matmul", "inner_product"))
+    assert kernels >= len(qegraph.explain(optimized(name, "full")).contractions)
+    assert ",reorder," not in log
+
+
 _DEEP = """
 import resource, sys, time, warnings; warnings.simplefilter("ignore")
 import qegraph; from qegraph import zoo
