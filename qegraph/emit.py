@@ -47,7 +47,7 @@ class Emitter:
         self._packed: dict[Any, fx.Node] = {}
         self._buffers: dict[int, fx.Node] = {}
         self._inputs: dict[int, fx.Node] = {}
-        self._filled: dict[int, torch.Tensor] = {}
+        self._constants: dict[int, torch.Tensor] = {}
 
     def run(self) -> fx.GraphModule:
         for value in self.program.values:
@@ -129,12 +129,23 @@ class Emitter:
         return parent, last
 
     def constant(self, eclass: int) -> torch.Tensor:
-        enode = self.snapshot.nodes[self.selection.choice[eclass]]
+        """A constant's value: the source's own, one of ours, or a view of one. The same object every time."""
+        if eclass not in self._constants:
+            self._constants[eclass] = self._constant(self.snapshot.nodes[self.selection.choice[eclass]])
+        return self._constants[eclass]
+
+    def _constant(self, enode: ENode) -> torch.Tensor:
+        if enode.op == "Leaf":
+            return self.program.constants[self.program.values[enode.args[0]].target].detach()
         if enode.op == "Filled":
             shape, value, dtype = enode.args
-            return self._filled.setdefault(eclass, torch.full(shape, value, dtype=dtype_of(dtype)))
-        tensor = self.program.constants[self.program.values[enode.args[0]].target]
-        return tensor.detach()
+            return torch.full(shape, value, dtype=dtype_of(dtype))
+        m, x = enode.args
+        return (
+            self.constant(x.number).permute(m.args[0])
+            if m.name == "Permute"
+            else self.constant(x.number).view(m.args[0])
+        )
 
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node:
         """A constant of our own; one node per tensor."""

@@ -9,12 +9,12 @@ from torch import fx
 
 from qegraph.cost import MACHINE, traffic
 from qegraph.facts import RANGES
-from qegraph.lang.terms import QParams, Tensor
+from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import dequantize, per_channel, per_tensor, quantize
 from qegraph.ops.table import Emission, Reading, reads, word
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
-from qegraph.torch_names import dtype_name, dtype_of, quantized_decomposed
+from qegraph.torch_names import aten, dtype_name, dtype_of, quantized_decomposed
 
 _MIN_SCALE = 1e-30
 
@@ -42,36 +42,27 @@ def read_dequantize(reading: Reading, value: Value) -> Tensor | None:
     if not _literal(scale, zero_point) or reading.dtype(x) != dtype:
         return None
     q = per_tensor(float(scale), zero_point, *full_range(dtype, low, high), dtype_name(dtype))
-    _note_per_tensor_weight(reading, x, q, float(scale))
     return dequantize(reading.tensor(x), q, dtype_name(out_dtype or torch.float32))
-
-
-def _note_per_tensor_weight(reading: Reading, x: Any, q: QParams, scale: float) -> None:
-    if reading.constant(x) is not None and scale > _MIN_SCALE:
-        reading.fact("scales-fit", q, reading.tensor(x))
 
 
 @reads(quantized_decomposed.dequantize_per_channel.default)
 def read_dequantize_per_channel(reading: Reading, value: Value) -> Tensor | None:
     x, scales, zero_points, axis, low, high, dtype, out_dtype = value.args
-    shape = reading.shape(x)
     if zero_points is None or reading.dtype(x) != dtype:
         return None
-    axis %= len(shape)
+    axis %= len(reading.shape(x))
     range_ = full_range(dtype, low, high)
     q = per_channel(reading.tensor(scales), reading.tensor(zero_points), axis, *range_, dtype_name(dtype))
     known_scales, known_zero_points = reading.constant(scales), reading.constant(zero_points)
     if known_zero_points is not None and not bool(known_zero_points.any()):
-        reading.fact("symmetric", q)
-    if known_scales is not None and _fit(known_scales, shape[axis]):
-        reading.fact("scales-fit", q, reading.tensor(x))
+        reading.fact("zeros", reading.tensor(zero_points))
+    if known_scales is not None and _sound(known_scales):
+        reading.fact("sound-scales", reading.tensor(scales))
     return dequantize(reading.tensor(x), q, dtype_name(out_dtype or torch.float32))
 
 
-def _fit(scales: torch.Tensor, channels: int) -> bool:
-    if scales.dtype != torch.float32 or tuple(scales.shape) != (channels,):
-        return False
-    return bool((scales > _MIN_SCALE).all()) and bool(scales.isfinite().all())
+def _sound(scales: torch.Tensor) -> bool:
+    return scales.dtype == torch.float32 and bool((scales > _MIN_SCALE).all()) and bool(scales.isfinite().all())
 
 
 def _quantize_cost(snapshot: Snapshot, node: ENode) -> float:
@@ -115,8 +106,19 @@ def emit_dequantize(emission: Emission, node: ENode) -> fx.Node:
 
 @word("Flip", _flip_cost)
 def emit_flip(emission: Emission, node: ENode) -> fx.Node:
-    as_bytes = emission.call(torch.ops.aten.view.dtype, emission.node(node.args[0].number), torch.uint8)
-    return emission.call(torch.ops.aten.bitwise_xor.Scalar, as_bytes, 0x80)
+    """XOR has no kernel for -128 in int8, so bytes are what is flipped."""
+    x = emission.node(node.args[0].number)
+    if emission.snapshot.dtype[node.eclass] == "uint8":
+        return emission.call(aten.bitwise_xor.Scalar, emission.call(aten.view.dtype, x, torch.uint8), 0x80)
+    return emission.call(aten.view.dtype, emission.call(aten.bitwise_xor.Scalar, x, 0x80), torch.int8)
+
+
+def code_of(value: float, q: Data) -> int:
+    """What quantize makes of one number, as an int: the same operator computes it."""
+    scale, zero_point, low, high, dtype = q.args
+    number = torch.tensor([value], dtype=torch.float32)
+    quantize_per_tensor = quantized_decomposed.quantize_per_tensor.default
+    return int(quantize_per_tensor(number, scale, zero_point, low, high, dtype_of(dtype)))
 
 
 def scale_of(q: Data) -> tuple[float, int]:
