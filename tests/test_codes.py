@@ -150,7 +150,7 @@ def test_factor_of_codes(scale: Fn) -> None:
     assert post_ops(fast) == [""] and not has(fast, "mul") and not has(fast, "div")
 
 
-@pytest.mark.parametrize("scale", [lambda x: x * -0.5, lambda x: x * 0.0, lambda x: x * 1e-38, lambda x: x * 1e38])
+@pytest.mark.parametrize("scale", [lambda x: x * -0.5, lambda x: x * 0.0, lambda x: x * 1e-30, lambda x: x * 1e33])
 def test_factor_that_is_no_scale(scale: Fn) -> None:
     x = torch.randn(5, 24)
     fast = checked(net(lambda m, x: m(scale(fq(x))), [Linear()], [x]), [x])
@@ -227,30 +227,29 @@ def test_conv1d_alone_stays() -> None:
 @pytest.mark.parametrize("options", [{"stride": 2}, {"dilation": 2, "padding": 1}, {"groups": 4}], ids=str)
 @pytest.mark.parametrize("quantized", [False, True])
 def test_residual_of_conv1d(options: dict[str, int], quantized: bool) -> None:
-    def summed(w: Weight, x: Tensor) -> Tensor:
-        product = F.conv1d(fq(x), w(), None, **options)
-        residual = fq(product.detach().flip(0), OUT) if quantized else product.flip(0)
-        return q(F.relu(product + residual), OUT)
+    def summed(w: Weight, x: Tensor, y: Tensor) -> Tensor:
+        product, residual = F.conv1d(fq(x), w(), None, **options), fq(y, OUT) if quantized else y
+        summed = F.relu(product + residual)
+        return q(summed, OUT) if quantized else summed
 
-    x = torch.randn(2, 8, 15)
-    fast = checked(net(summed, [Weight(8, 8 // options.get("groups", 1), 3)], [x]), [x])
-    assert "add+relu" in post_ops(fast)
+    x, weight = torch.randn(2, 8, 15), Weight(8, 8 // options.get("groups", 1), 3)
+    y = torch.randn_like(F.conv1d(x, weight(), None, **options))
+    assert post_ops(checked(net(summed, [weight], [x, y]), [x, y])) == ["add+relu"]
 
 
 def test_conv1d_of_unknown_length() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv = Conv(1)
+            self.first, self.second = Conv(1), Conv(1)
 
         def forward(self, x: Tensor) -> Tensor:
-            y = self.conv(fq(x))
-            return q(F.hardswish(y), OUT) + q(F.relu(y + x), OUT)
+            return q(F.relu(self.second(fq(F.hardswish(self.first(fq(x))), OUT)) + x), OUT)
 
     x = torch.randn(2, 8, 15)
     gm = b.build(Net(), [x], shapes={"x": {2: torch.export.Dim("length", min=4, max=512)}})
     fast = checked(gm, [x])
-    assert "hardswish" in post_ops(fast)
+    assert post_ops(fast)[0] == "hardswish" and has(fast, "aten.conv") == 0
     b.agrees(gm, fast, [torch.randn(2, 8, 40)])
 
 
@@ -286,7 +285,12 @@ def test_matrix_stored_inputs_first(make: b.Make, rank: int, scale: float | None
     """x @ w with w (K, N): transposed once, when it is packed."""
     x = torch.randn(*[3] * (rank - 1), 24)
     part, offset = Weight(24, 16, axis=1, scale=scale), torch.randn(16)
-    fast = checked(make(lambda w, x: F.gelu(torch.matmul(fq(x), w()) + (offset if bias else 0)), [part], [x]), [x])
+
+    def product(w: Weight, x: Tensor) -> Tensor:
+        y = torch.matmul(fq(x), w())
+        return F.gelu(y + offset if bias else y)
+
+    fast = checked(make(product, [part], [x]), [x])
     assert post_ops(fast) == ["gelu"]
 
 
@@ -320,11 +324,10 @@ def test_conv_without_batch(dims: int) -> None:
 POOLS: dict[str, Fn] = {
     "2x2": lambda x: F.max_pool2d(x, 2),
     "padded": lambda x: F.max_pool2d(x, 3, 2, 1),
-    "large": lambda x: F.max_pool2d(F.interpolate(x, size=(30, 30)), 2),
 }
 
 
-@pytest.mark.parametrize("name", ["2x2", "padded"])
+@pytest.mark.parametrize("name", POOLS)
 def test_max_pool_of_int8(name: str) -> None:
     x = b.image()
     gm = net(lambda m, n, x: n(fq(POOLS[name](fq(m(fq(x, IN_S8)), OUT_S8)), OUT_S8)), [Conv(), Conv()], [x])

@@ -211,7 +211,7 @@ def product_shape(product: Tensor, y: Tensor) -> Guard:
 
 def sum_shape(x: Tensor, y: Tensor, s: Dims) -> Guard:
     """x + y has shape s, so that only y is broadcast."""
-    return Guard("sum-shape", "only the residual may be broadcast", (f"(= {s} (shape (Add {x} {y})))",))
+    return Guard("sum-shape", "only the residual may be broadcast", (f"(adds-up {x} {y} {s})",))
 
 
 def stored_like(y: Tensor, q: QParams) -> Guard:
