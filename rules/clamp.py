@@ -14,12 +14,13 @@ from qegraph.lang import (
     dequantize,
     is_code,
     per_tensor,
-    per_tensor_params,
     positive_scale,
     quantize,
     relu,
     rewrite,
     rule,
+    spans_dtype,
+    stores_bytes,
     unary,
 )
 from qegraph.lang.rule import Rewrite
@@ -31,7 +32,7 @@ def quantize_through_clamp(x: Tensor, a: Number, b: Number, q: QParams) -> Rewri
     return (
         rewrite(quantize(unary(clamp(a, b), x), q))
         .to(unary(clamp_codes(a, b, q), quantize(x, q)))
-        .when(per_tensor_params(q), positive_scale(q))
+        .when(stores_bytes(q), positive_scale(q))
     )
 
 
@@ -41,7 +42,7 @@ def quantize_through_relu(x: Tensor, q: QParams) -> Rewrite:
     return (
         rewrite(quantize(unary(relu(), x), q))
         .to(unary(clamp_codes(0.0, math.inf, q), quantize(x, q)))
-        .when(absorbs(x), per_tensor_params(q), positive_scale(q))
+        .when(absorbs(x), stores_bytes(q), positive_scale(q))
     )
 
 
@@ -52,7 +53,7 @@ def relu_of_codes(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d:
     return (
         rewrite(unary(relu(), dequantize(x, q, "float32")))
         .to(dequantize(unary(clamp_codes(0.0, math.inf, q), x), q, "float32"))
-        .when(positive_scale(q), is_code(z, lo, hi))
+        .when(positive_scale(q), spans_dtype(q), is_code(z, lo, hi))
     )
 
 

@@ -140,6 +140,16 @@ def test_clamp_with_a_narrow_range(name: str, p: QP) -> None:
     checked(net(lambda m, x: q(CLAMPS[name](m(fq(x))), p), [Linear(40, 16)], [x]), [x])
 
 
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32], ids=str)
+@pytest.mark.parametrize("name", CLAMPS)
+def test_clamp_of_wider_codes(name: str, dtype: torch.dtype) -> None:
+    """Codes may lie outside the range that dequantize is given, which plays no part."""
+    x, wide, narrow = torch.randn(50, 40), QP(0.01, 3, *b.WIDE[dtype], dtype), QP(0.01, 3, -20, 20, dtype)
+    checked(net(lambda x: F.relu(CLAMPS[name](dq(q(x, wide), narrow))), [], [x]), [x])
+    checked(net(lambda x: q(CLAMPS[name](fq(x, narrow)), narrow), [], [x]), [x])
+    checked(net(lambda m, x: q(CLAMPS[name](m(fq(x))), wide), [Linear(40, 16)], [x]), [x])
+
+
 # -- factors
 
 

@@ -60,6 +60,11 @@ def spans_dtype(q: QParams) -> Guard:
     )
 
 
+def stores_bytes(q: QParams) -> Guard:
+    """Per tensor, as uint8 or int8."""
+    return Guard("stores-bytes", "wider codes are not exact in float32, and overflow for infinity", (f"(bytes {q})",))
+
+
 def narrower_than_dtype(low: Integer, high: Integer, dtype: Text, full_low: Integer, full_high: Integer) -> Guard:
     """Binds the dtype's own range."""
     return Guard(

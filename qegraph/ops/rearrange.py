@@ -131,5 +131,5 @@ def _pad_cost(snapshot: Snapshot, node: ENode) -> float:
 @word("Pad", _pad_cost)
 def emit_pad(emission: Emission, node: ENode) -> fx.Node:
     x, amounts, value = node.args
-    fill: Any = int(value) if emission.snapshot.dtype.get(node.eclass) in ("uint8", "int8") else value
+    fill: Any = value if "float" in emission.snapshot.dtype[node.eclass] else int(value)
     return emission.call(aten.constant_pad_nd.default, emission.node(x.number), list(amounts), fill)
