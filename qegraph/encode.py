@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,6 @@ from qegraph.engine import Engine
 from qegraph.lang.terms import CONSTRUCTORS, Expr, Tensor, Tensors
 from qegraph.lang.vocabulary import leaf, opaque
 from qegraph.ops import READERS
-from qegraph.ops.gemm import MAX_REDUCTION
 from qegraph.program import Program, Ref, Value, map_refs, operands
 from qegraph.torch_names import dtype_name
 
@@ -65,6 +63,12 @@ class Encoder:
         """A row of a relation, or the value of a function."""
         self.facts.append((relation, arguments, value))
 
+    def call_id(self, value: Value, part: Value | None = None) -> int:
+        """The index of the first of the calls, or of the parts of one, that are equal but for their operands."""
+        shown = map_refs((value.args, dict(value.kwargs)), lambda x: "_" if isinstance(x, Ref) else (type(x), x))
+        key = (value.kind, str(value.target), repr(shown), part and part.args[1])
+        return self._uids.setdefault(key, (part or value).index)
+
     # -- encoding ------------------------------------------------------------------------------------------------------
 
     def terms(self) -> Iterator[tuple[int, Expr]]:
@@ -89,8 +93,7 @@ class Encoder:
     def _opaque(self, value: Value) -> Expr:
         uid = value.index
         if value.pure:
-            shown = map_refs((value.args, dict(value.kwargs)), lambda x: "_" if isinstance(x, Ref) else (type(x), x))
-            uid = self._uids.setdefault((value.kind, str(value.target), repr(shown)), value.index)
+            uid = self.call_id(value)
         items = tuple(Tensor("N", (index,)) for index in operands(value))
         return opaque(uid, Tensors("vec-of", items) if items else Tensors("vec-empty", ()))
 
@@ -103,8 +106,6 @@ class Encoder:
         self.facts.append(("shape", (x,), dims))
         if value.kind == "constant":
             self.fact("constant", x)
-            if value.fake.dtype == torch.int8 and len(dims) > 1 and math.prod(dims[1:]) <= MAX_REDUCTION:
-                self.fact("accumulates", x)
 
 
 def encode(program: Program) -> tuple[Engine, Encoder]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qegraph.kernels import ACTIVATIONS, accepted, adds_in_32_bits, optional_kernels
+from qegraph.kernels import ACTIVATIONS, MAX_REDUCTION, accepted, adds_in_32_bits, optional_kernels
 
 DECLARATIONS = """
 (function dtype (T) String :no-merge)
@@ -19,16 +19,21 @@ DECLARATIONS = """
 (relation accumulates (T))
 (relation bias-fits (T T))
 (relation scales-fit (Q T))
+(relation sound-scales (T))
+(relation zeros (T))
+(function position (M i64) i64 :no-merge)
 (relation symmetric (Q))
 (relation along-outputs (Q))
 (relation per-tensor (Q))
 (relation positive (Q))
 (relation spans-dtype (Q))
+(relation bytes (Q))
 (relation saturates-at-zero (Q))
 (relation present (String))
 (relation exact-here (T Q))
 (relation absorbs (T))
 (relation stacks (T T))
+(relation adds-up (T T Dims))
 (relation accepts (String String String String))
 (relation reads (String String))
 (relation unpadded (K))
@@ -51,9 +56,11 @@ _DATA = """
 (= q (PerTensor s z lo hi d)) (> s 0.0) (< s 1e30) => (positive q)
 (= q (PerTensor s 0 lo hi d)) => (symmetric q)
 (= q (PerTensor s z lo hi d)) (= lo (dtype-low d)) (= hi (dtype-high d)) => (spans-dtype q)
+(= q (PerTensor s z lo hi d)) (= l (dtype-low d)) => (bytes q)
 (= q (PerTensor s z lo hi d)) (= z lo) => (saturates-at-zero q)
 (= q (PerChannel s z a lo hi d)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (PerChannel s z 0 lo hi d)) => (along-outputs q)
+(= q (PerChannel s z a lo hi d)) (zeros z) => (symmetric q)
 (= q (Real d)) => (set (storage q) "real")
 (= q (Absent)) => (set (storage q) "absent")
 (= k (Linear)) => (set (kind-name k) "linear")
@@ -81,13 +88,21 @@ _TENSORS = """
 (= e (QGemm k x qx w qw b o qo f q)) (= d (q-dtype q)) => (set (dtype e) d)
 (= e (Nothing)) => (constant e)
 (= e (Moved m x)) (constant x) => (constant e)
-(= e (Flip x)) (= s (shape x)) => (set (shape e) s) (set (dtype e) "uint8")
+(= e (Flip x)) (= s (shape x)) => (set (shape e) s)
+(= e (Flip x)) (= s (shape e)) => (set (shape x) s)
+(= e (Flip x)) (= (dtype x) "int8") => (set (dtype e) "uint8")
+(= e (Flip x)) (= (dtype x) "uint8") => (set (dtype e) "int8")
+(= e (Flip x)) (= (dtype e) "int8") => (set (dtype x) "uint8")
 (= e (Unary f x)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Gemm (Linear) x w b)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
 (= e (Mul x (Scalar a))) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Mul x y)) (= s (shape x)) (= s (shape y)) (= d (dtype x)) (= d (dtype y)) => (set (shape e) s) (set (dtype e) d)
 (= e (Moved (View s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Moved (Expand s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
+(= e (Moved (Rearrange n u o) x)) (= d (dtype x)) => (set (dtype e) d)
+(= e (Pad x a v)) (= d (dtype x)) => (set (dtype e) d)
+(= e (QGemm k x qx w qw b o qo f (Real d))) => (set (dtype e) d)
+(= e (QGemm (Conv st pd dl g) x qx w qw b o qo f q)) (= s (shape x)) (= 4 (vec-length s)) (= v (shape w)) (= h (vec-get s 2)) (> h 0) (= l (vec-get s 3)) (> l 0) (= y (vec-of (vec-get s 0) (vec-get v 0) (+ 1 (/ (- (+ h (* 2 (vec-get pd 0))) (+ 1 (* (vec-get dl 0) (- (vec-get v 2) 1)))) (vec-get st 0))) (+ 1 (/ (- (+ l (* 2 (vec-get pd 1))) (+ 1 (* (vec-get dl 1) (- (vec-get v 3) 1)))) (vec-get st 1))))) => (set (shape e) y)
 """  # noqa: E501
 
 # What the int8 kernels need to know about their operands.
@@ -95,11 +110,19 @@ _KERNEL = """
 (= e (Gemm k x (Dequantize w q t) b)) (= b (Nothing)) => (bias-fits b w)
 (= e (Gemm k x (Dequantize w q t) b)) (= v (shape w)) (= n (vec-get v 0)) (= (shape b) (vec-of n)) (= (dtype b) "float32") => (bias-fits b w)
 (= e (QGemm k x qx w qw b o qo (Fn "identity" 0.0 0.0) (Real d))) => (absorbs e)
+(= e (Add x y)) (= s (shape e)) => (adds-up x y s) (adds-up y x s)
 (= e (Moved m x)) (absorbs x) => (absorbs e)
-(= e (Moved m w)) (= 2 (rank w)) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
-(= e (Moved m x)) (stacks x w) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
+(= e (Moved (View a) x)) (constant x) => (constant e)
+(= e (Moved (Permute a) x)) (constant x) => (constant e)
+(= e (Dequantize w (PerTensor s z lo hi d) t)) (constant w) (> s 1e-30) => (scales-fit (PerTensor s z lo hi d) w)
+(= e (Dequantize w (PerChannel s z a lo hi d) t)) (sound-scales s) (= v (shape w)) (= n (vec-get v a)) (= (shape s) (vec-of n)) => (scales-fit (PerChannel s z a lo hi d) w)
+(= e (Moved (View a) w)) (= 2 (rank w)) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
+(= e (Moved (Expand a) w)) (= 2 (rank w)) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
+(= e (Moved (View a) x)) (stacks x w) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
+(= e (Moved (Expand a) x)) (stacks x w) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
 (= e (Quantize x (PerTensor s z lo hi d))) (>= lo 0) (< hi 128) => (below-128 e)
 (= e (Moved m x)) (below-128 x) => (below-128 e)
+(= e (Pad x a v)) (below-128 x) (>= v 0.0) (< v 128.0) => (below-128 e)
 (= e (MaxPool x a b c d f)) (below-128 x) => (below-128 e)
 """  # noqa: E501
 
@@ -122,7 +145,7 @@ def statements() -> Iterator[str]:
         yield f"(present {_quoted(name)})"
     for row in ACTIVATIONS:
         yield f"(reads {' '.join(map(_quoted, row))})"
-    lines = [*_DATA.splitlines(), *_TENSORS.splitlines(), *_KERNEL.splitlines(), *_permuted_shapes()]
+    lines = [*_DATA.splitlines(), *_TENSORS.splitlines(), *_KERNEL.splitlines(), *_permuted_shapes(), *_reductions()]
     lines.append(_EXACT_HERE if adds_in_32_bits() else _EXACT_BELOW_128)
     for number, line in enumerate(filter(None, lines)):
         body, _, head = line.partition(" => ")
@@ -137,6 +160,17 @@ def _permuted_shapes() -> Iterator[str]:
             f"(= e (Moved (Permute p) x)) (= {rank} (vec-length p)) (= s (shape x)) (= d (dtype x)) "
             f"(= y (vec-of {dims})) => (set (shape e) y) (set (dtype e) d)"
         )
+        last = rank - 1
+        yield f"(= m (Permute p)) (> (vec-length p) {last}) (= a (vec-get p {last})) => (set (position m a) {last})"
+
+
+def _reductions() -> Iterator[str]:
+    """The length of the sums a constant weight (O, I, k...) takes part in, I * k..., is within the limit."""
+    for rank in range(2, 6):
+        length = "1"
+        for i in range(1, rank):
+            length = f"(* {length} (vec-get s {i}))"
+        yield f"(constant w) (= s (shape w)) (= {rank} (vec-length s)) (<= {length} {MAX_REDUCTION}) => (accumulates w)"
 
 
 def _quoted(text: str) -> str:

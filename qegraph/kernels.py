@@ -22,6 +22,9 @@ UNARY_POST_OPS = {
 }
 RESIDUAL_POST_OPS = ("relu",)
 
+MAX_REDUCTION = (2**31 - 1) // (255 * 128)
+"""Longest sum of products that can't overflow the int32 accumulator."""
+
 ACTIVATIONS = (("linear", "uint8"), ("linear", "int8"), ("conv1d", "uint8"), ("conv2d", "uint8"), ("conv3d", "uint8"))
 """(kind, activation dtype) the kernels read."""
 

@@ -92,7 +92,9 @@ class PackedLinear(PackedWeight):
 
     @staticmethod
     def prepack(*operands: Any) -> torch.Tensor:
-        return torch.ops.onednn.qlinear_prepack(*operands)
+        """The operator reads the weight as if it were contiguous, whatever its strides."""
+        weight, *layout = operands
+        return torch.ops.onednn.qlinear_prepack(weight.contiguous(), *layout)
 
 
 class PackedConv(PackedWeight):

@@ -161,8 +161,8 @@ def _dequantized(snapshot: Snapshot, eclass: int) -> bool:
         for node in (snapshot.nodes[i] for i in snapshot.classes[number]):
             if node.op == "Dequantize":
                 return True
-            if node.op == "Moved" and node.children[0] not in seen:
-                stack.append(node.children[0])
+            if node.op == "Moved" and node.args[1].number not in seen:
+                stack.append(node.args[1].number)
     return False
 
 

@@ -8,21 +8,25 @@ from qegraph.lang import (
     QParams,
     Tensor,
     Text,
+    absorbs,
     cat,
     clamp,
     codes_of,
     dequantize,
     is_code,
+    is_factor,
     max_pool,
     move,
+    mul,
     narrower_than_dtype,
+    pad,
     per_tensor,
     per_tensor_params,
     positive_scale,
     quantize,
-    relu,
     rewrite,
     rule,
+    scalar,
     spans_dtype,
     unary,
 )
@@ -52,18 +56,6 @@ def narrow_range(
 
 
 @rule
-def relu_of_codes(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text) -> Rewrite:
-    """quantize(relu(dequantize(x, q)), q) = max(x, zero point)"""
-    q = per_tensor(s, z, lo, hi, d)
-    clamped = unary(clamp(Number.of("to-f64", z), Number.of("to-f64", hi)), x)
-    return (
-        rewrite(quantize(unary(relu(), dequantize(x, q, "float32")), q))
-        .to(clamped)
-        .when(positive_scale(q), spans_dtype(q), is_code(z, lo, hi))
-    )
-
-
-@rule
 def quantize_through_move(m: Move, x: Tensor, q: QParams) -> Rewrite:
     """quantize(move(x), q) = move(quantize(x, q))"""
     return rewrite(quantize(move(m, x), q)).to(move(m, quantize(x, q))).when(per_tensor_params(q))
@@ -76,6 +68,50 @@ def dequantize_through_move(m: Move, x: Tensor, q: QParams) -> Rewrite:
         rewrite(move(m, dequantize(x, q, "float32")))
         .to(dequantize(move(m, x), q, "float32"))
         .when(per_tensor_params(q))
+    )
+
+
+@rule
+def quantize_through_pad(x: Tensor, a: Dims, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text) -> Rewrite:
+    """quantize(pad(x, with 0), q) = pad(quantize(x, q), with the zero point)"""
+    q = per_tensor(s, z, lo, hi, d)
+    return (
+        rewrite(quantize(pad(x, a, 0.0), q))
+        .to(pad(quantize(x, q), a, Number.of("to-f64", z)))
+        .when(positive_scale(q), is_code(z, lo, hi))
+    )
+
+
+@rule
+def dequantize_through_pad(x: Tensor, a: Dims, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text) -> Rewrite:
+    """pad(dequantize(x, q), with 0) = dequantize(pad(x, with the zero point), q)"""
+    q = per_tensor(s, z, lo, hi, d)
+    return (
+        rewrite(pad(dequantize(x, q, "float32"), a, 0.0))
+        .to(dequantize(pad(x, a, Number.of("to-f64", z)), q, "float32"))
+        .when(is_code(z, lo, hi))
+    )
+
+
+@rule
+def scaled_dequantize(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text, c: Number) -> Rewrite:
+    """dequantize(x, q) c = dequantize(x, q with scale s c)"""
+    scaled = Number.of("*", s, c)
+    return (
+        rewrite(mul(dequantize(x, per_tensor(s, z, lo, hi, d), "float32"), scalar(c)))
+        .to(dequantize(x, per_tensor(scaled, z, lo, hi, d), "float32"))
+        .when(is_factor(c, scaled))
+    )
+
+
+@rule
+def scaled_quantize(x: Tensor, c: Number, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text) -> Rewrite:
+    """quantize(x c, q) = quantize(x, q with scale s / c) : where an int8 kernel then rounds, once"""
+    scaled = Number.of("/", s, c)
+    return (
+        rewrite(quantize(mul(x, scalar(c)), per_tensor(s, z, lo, hi, d)))
+        .to(quantize(x, per_tensor(scaled, z, lo, hi, d)))
+        .when(absorbs(x), is_factor(c, scaled))
     )
 
 

@@ -23,10 +23,13 @@ from qegraph.lang import (
     gemm,
     has_dtype,
     identity,
+    image_of,
+    in_front,
     kernel_accepts,
     kernel_adds_bias,
     kernel_reads_activation,
     kernel_reads_weight,
+    max_pool,
     move,
     nothing,
     odd_window,
@@ -152,6 +155,35 @@ def flip_of_quantize(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer)
     """quantize(x, int8, z) xor 0x80 = quantize(x, uint8, z + 128)"""
     return rewrite(flip(quantize(x, per_tensor(s, z, lo, hi, "int8")))).to(
         quantize(x, per_tensor(s, plus_128(z), plus_128(lo), plus_128(hi), "uint8"))
+    )
+
+
+@rule
+def flip_of_flip(x: Tensor) -> Rewrite:
+    """x xor 0x80 xor 0x80 = x"""
+    return rewrite(flip(flip(x))).to(x)
+
+
+@rule
+def max_pool_of_int8(x: Tensor, k: Dims, s: Dims, p: Dims, d: Dims, c: Integer) -> Rewrite:
+    """max(x_i: int8) = max(x_i xor 0x80: uint8) xor 0x80 : the kernel for codes reads uint8 only"""
+    return rewrite(max_pool(x, k, s, p, d, c)).to(flip(max_pool(flip(x), k, s, p, d, c))).when(has_dtype(x, "int8"))
+
+
+@rule
+def conv1d_is_conv2d(
+    st: Dims, pd: Dims, dl: Dims, g: Integer, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor,
+    st2: Dims, pd2: Dims, dl2: Dims, x2: Dims, w2: Dims, y: Dims,
+) -> Rewrite:  # fmt: skip
+    """conv1d(x, w) = conv2d of images one pixel high : the 2-d kernel takes in more"""
+    product = qgemm(conv(st, pd, dl, g), x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT)
+    windows = conv(st2, pd2, dl2, g)
+    image = qgemm(windows, move(view(x2), x), qx, move(view(w2), w), qw, b, nothing(), absent(), identity(), FLOAT)
+    return (
+        rewrite(product)
+        .to(move(view(y), image))
+        .when(in_front(1, st, st2), in_front(0, pd, pd2), in_front(1, dl, dl2))
+        .when(image_of(x, x2), image_of(w, w2), shape_is(product, y))
     )
 
 

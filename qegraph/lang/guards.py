@@ -7,7 +7,7 @@ the numbers of the reference's defects they rule out, as listed in `tests/test_d
 from __future__ import annotations
 
 from qegraph.lang.rule import Guard
-from qegraph.lang.terms import Dims, Integer, Kind, Number, QParams, Tensor, Text, UnaryFn
+from qegraph.lang.terms import Dims, Integer, Kind, Move, Number, QParams, Tensor, Text, UnaryFn
 
 MAX_OFFSET = 400.0
 """Steps: float32 is off by at most 2.4e-5 of a step there, which moves as many codes across a rounding boundary."""
@@ -61,6 +61,11 @@ def spans_dtype(q: QParams) -> Guard:
         "the kernel saturates at the dtype's range, not at a narrower quant_min/quant_max (D1)",
         (f"(spans-dtype {q})",),
     )
+
+
+def stores_bytes(q: QParams) -> Guard:
+    """Per tensor, as uint8 or int8."""
+    return Guard("stores-bytes", "wider codes are not exact in float32, and overflow for infinity", (f"(bytes {q})",))
 
 
 def narrower_than_dtype(low: Integer, high: Integer, dtype: Text, full_low: Integer, full_high: Integer) -> Guard:
@@ -146,6 +151,35 @@ def keeps_last_dim(m: Tensor, x: Tensor) -> Guard:
     )
 
 
+def keeps_first_dim(m: Tensor, x: Tensor) -> Guard:
+    return Guard(
+        "keeps-first-dim",
+        "the view must keep the first dim, the one the scales run along",
+        (f"(= (vec-get (shape {m}) 0) (vec-get (shape {x}) 0))",),
+    )
+
+
+def axis_after(m: Move, a: Integer, b: Integer) -> Guard:
+    """The permutation m moves dim a to b. Binds b."""
+    return Guard("axis-after", f"{m} must be a permutation", (f"(= {b} (position {m} {a}))",), (b,))
+
+
+def image_of(x: Tensor, t: Dims) -> Guard:
+    """Binds t: the shape (A, B, C) of x with a dim of 1 in it, (A, B, 1, C)."""
+    a, b, c = (f"(vec-get (shape {x}) {i})" for i in range(3))
+    return Guard("image-of", f"{x} must have 3 dims", (f"(= 3 (rank {x}))", f"(= {t} (vec-of {a} {b} 1 {c}))"), (t,))
+
+
+def in_front(first: int, d: Dims, e: Dims) -> Guard:
+    """Binds e: `first` and then the only item of d."""
+    return Guard(
+        "in-front",
+        f"{d} must have one item",
+        (f"(= 1 (vec-length {d}))", f"(= {e} (vec-of {first} (vec-get {d} 0)))"),
+        (e,),
+    )
+
+
 def last_dim_is(x: Tensor, n: Integer) -> Guard:
     return Guard("last-dim-is", f"the last dim of {x} must be {n}", (f"(= {n} (last-dim {x}))",), (n,))
 
@@ -186,7 +220,7 @@ def product_shape(product: Tensor, y: Tensor) -> Guard:
 
 def sum_shape(x: Tensor, y: Tensor, s: Dims) -> Guard:
     """x + y has shape s, so that only y is broadcast."""
-    return Guard("sum-shape", "only the residual may be broadcast", (f"(= {s} (shape (Add {x} {y})))",))
+    return Guard("sum-shape", "only the residual may be broadcast", (f"(adds-up {x} {y} {s})",))
 
 
 def stored_like(y: Tensor, q: QParams) -> Guard:
@@ -297,6 +331,15 @@ def offset_fits(w: Tensor, qw: QParams, scale: Number, z: Integer, q: QParams) -
         "offset-fits",
         "the offset must be small against float32's precision in steps of the output",
         (f"(<= {offset} (* {MAX_OFFSET!r} (step {q})))",),
+    )
+
+
+def is_factor(c: Number, scale: Number) -> Guard:
+    """Scaling by c keeps the order of numbers, and the scale in the range of float32."""
+    return Guard(
+        "is-factor",
+        "the factor must be positive, and the scale stay in range",
+        (f"(> {c} 0.0)", f"(> {scale} 1e-30)", f"(< {scale} 1e30)"),
     )
 
 

@@ -104,7 +104,7 @@ def dequantize(x: Tensor, q: QParams, dtype: Text | str) -> Tensor:
 
 @constructor("Flip")
 def flip(x: Tensor) -> Tensor:
-    """XOR with 0x80: int8 codes as uint8 codes with the zero point moved up by 128."""
+    """XOR with 0x80: int8 codes as uint8 codes with the zero point moved up by 128, and back."""
     raise NotImplementedError
 
 
@@ -183,6 +183,12 @@ def fn(name: Text | str, a: Number | float, b: Number | float) -> UnaryFn:
     raise NotImplementedError
 
 
+@constructor("ClampCodes")
+def clamp_codes(low: Number | float, high: Number | float, q: QParams) -> UnaryFn:
+    """On codes: min(max(x, quantize(low, q)), quantize(high, q))."""
+    raise NotImplementedError
+
+
 @constructor("Unary")
 def unary(f: UnaryFn, x: Tensor) -> Tensor:
     """f of every element."""
@@ -228,9 +234,21 @@ def expand(shape: Dims) -> Move:
     raise NotImplementedError
 
 
+@constructor("Rearrange")
+def rearrange(operator: Text | str, uid: Integer | int, others: Tensors) -> Move:
+    """Slices, flips, gathers and the like: what the source's call `uid` does, with `others` as its other operands."""
+    raise NotImplementedError
+
+
 @constructor("Moved")
 def move(m: Move, x: Tensor) -> Tensor:
     """x rearranged by m."""
+    raise NotImplementedError
+
+
+@constructor("Pad")
+def pad(x: Tensor, amounts: Dims, value: Number | float) -> Tensor:
+    """x with `value` around it; amounts are before and after for each dim, the last dim first, as torch orders them."""
     raise NotImplementedError
 
 

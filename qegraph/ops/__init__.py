@@ -3,7 +3,7 @@
 Adding an operator or a kernel is one entry here and one test row. What has no reader is opaque and passes unchanged.
 """
 
-from qegraph.ops import elementwise, gemm, leaves, moves, norm, pool, quant
+from qegraph.ops import elementwise, gemm, leaves, moves, norm, pool, quant, rearrange
 from qegraph.ops.table import CONSTANTS, READERS, WORDS, Emission, Reading
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "norm",
     "pool",
     "quant",
+    "rearrange",
 ]

@@ -11,6 +11,7 @@ from torch import fx
 from qegraph.cost import MACHINE, traffic
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, clamp, div, fn, mul, named, relu, scalar, unary
+from qegraph.ops.quant import code_of
 from qegraph.ops.table import Emission, Reading, reads, word
 from qegraph.program import Ref, Value
 from qegraph.snapshot import Data, ENode, Snapshot
@@ -127,6 +128,9 @@ def _cost(snapshot: Snapshot, node: ENode) -> float:
 def emit_unary(emission: Emission, node: ENode) -> fx.Node:
     f: Data = node.args[0]
     x = emission.node(node.args[1].number)
+    if f.name == "ClampCodes":
+        low, high, q = f.args
+        return emission.call(aten.clamp.default, x, code_of(low, q), code_of(high, q))
     name, a, b = f.args
     if name == "clamp":
         return _emit_clamp(emission, node, x, a, b)

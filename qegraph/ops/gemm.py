@@ -11,16 +11,13 @@ from torch import fx
 from qegraph.cost import MACHINE, elements, traffic
 from qegraph.kernels import PARAMETERS, POST_OPS
 from qegraph.lang.terms import Tensor
-from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, nothing, vec
+from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, vec, view
 from qegraph.ops.quant import scale_of
 from qegraph.ops.table import Emission, Reading, constant, emit_constant, reads, word
 from qegraph.packing import PackedConv, PackedLinear
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten, dtype_of, onednn
-
-MAX_REDUCTION = (2**31 - 1) // (255 * 128)
-"""Longest sum of products that can't overflow the int32 accumulator."""
 
 
 def _bias(reading: Reading, b: Any) -> Tensor:
@@ -36,7 +33,7 @@ def read_linear(reading: Reading, value: Value) -> Tensor:
 @reads(aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
 def read_conv(reading: Reading, value: Value) -> Tensor | None:
     x, w, b, stride, padding, dilation, groups = value.args
-    return _conv(reading, x, w, b, (stride, padding, dilation), groups)
+    return _conv(reading, value, x, w, b, (stride, padding, dilation), groups)
 
 
 @reads(aten.convolution.default)
@@ -45,16 +42,33 @@ def read_convolution(reading: Reading, value: Value) -> Tensor | None:
     x, w, b, stride, padding, dilation, transposed, output_padding, groups = value.args
     if transposed or any(output_padding):
         return None
-    return _conv(reading, x, w, b, (stride, padding, dilation), groups)
+    return _conv(reading, value, x, w, b, (stride, padding, dilation), groups)
 
 
-def _conv(reading: Reading, x: Any, w: Any, b: Any, windows: tuple[Any, Any, Any], groups: int) -> Tensor | None:
-    rank = len(reading.shape(w))
-    if len(reading.shape(x)) != rank:
-        return None  # unbatched
+@reads(aten.conv1d.padding, aten.conv2d.padding, aten.conv3d.padding)
+def read_conv_with_named_padding(reading: Reading, value: Value) -> Tensor | None:
+    """ "same" pads d (k - 1) in all, which is the same on both sides only if it is even."""
+    x, w, b, stride, name, dilation, groups = value.args
+    kernel = reading.shape(w)[2:]
+    spread = list(dilation) * len(kernel) if len(dilation) == 1 else list(dilation)
+    total = [d * (k - 1) if name == "same" else 0 for d, k in zip(spread, kernel, strict=True)]
+    if any(each % 2 for each in total) or min(kernel) < 1:
+        return None
+    return _conv(reading, value, x, w, b, (stride, [each // 2 for each in total], spread), groups)
+
+
+def _conv(
+    reading: Reading, value: Value, x: Any, w: Any, b: Any, windows: tuple[Any, Any, Any], groups: int
+) -> Tensor | None:
+    """An operand without a batch dim is a batch of one."""
+    shape, rank = reading.shape(x), len(reading.shape(w))
     lists = [list(each) * (rank - 2) if len(each) == 1 else list(each) for each in windows]
     stride, padding, dilation = (vec(*each) for each in lists)
-    return gemm(conv(stride, padding, dilation, groups), reading.tensor(x), reading.tensor(w), _bias(reading, b))
+    kind, weight, bias = conv(stride, padding, dilation, groups), reading.tensor(w), _bias(reading, b)
+    if len(shape) == rank:
+        return gemm(kind, reading.tensor(x), weight, bias)
+    batch = move(view(vec(1, *shape)), reading.tensor(x))
+    return move(view(vec(*reading.dims(value.fake.shape))), gemm(kind, batch, weight, bias))
 
 
 @reads(aten.mm.default, aten.bmm.default, aten.matmul.default)

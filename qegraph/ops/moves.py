@@ -1,4 +1,4 @@
-"""Rearrangements: views, permutations, broadcasts; and concatenation."""
+"""Views, permutations, broadcasts; and concatenation. The other rearrangements are in `rearrange`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import fx
 from qegraph.cost import MACHINE, traffic
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import cat, expand, move, permute, vec, view
+from qegraph.ops.rearrange import emit_rearranged, rearrangement_cost
 from qegraph.ops.table import Emission, Reading, constant, reads, word
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
@@ -17,7 +18,7 @@ from qegraph.torch_names import aten
 @reads(
     aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints,
     aten.unsqueeze.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims,
-    aten.clone.default, aten.contiguous.default,
+    aten.clone.default, aten.contiguous.default, aten.view_as.default, aten.ravel.default, aten.unflatten.int,
 )  # fmt: skip
 def read_view(reading: Reading, value: Value) -> Tensor:
     """All of these keep the elements and their row-major order; clone and contiguous keep the shape too."""
@@ -30,17 +31,18 @@ def read_permute(reading: Reading, value: Value) -> Tensor:
     return move(permute(vec(*(d % len(order) for d in order))), reading.tensor(x))
 
 
-@reads(aten.transpose.int, aten.t.default)
+@reads(aten.transpose.int, aten.t.default, aten.swapaxes.default, aten.mT.default)
 def read_transpose(reading: Reading, value: Value) -> Tensor:
+    """t and mT swap the last two dims."""
     rank = len(reading.shape(value.args[0]))
     order = list(range(rank))
     if rank >= 2:
-        first, second = value.args[1:] or (0, 1)
+        first, second = value.args[1:] or (-2, -1)
         order[first], order[second] = order[second], order[first]
     return move(permute(vec(*order)), reading.tensor(value.args[0]))
 
 
-@reads(aten.expand.default)
+@reads(aten.expand.default, aten.expand_as.default, aten.broadcast_to.default)
 def read_expand(reading: Reading, value: Value) -> Tensor:
     return move(expand(vec(*reading.dims(value.fake.shape))), reading.tensor(value.args[0]))
 
@@ -59,17 +61,37 @@ def read_cat(reading: Reading, value: Value) -> Tensor | None:
     return result
 
 
+@reads(aten.stack.default)
+def read_stack(reading: Reading, value: Value) -> Tensor | None:
+    """A concatenation along a new dim of size 1."""
+    operands, dim = value.args
+    if len({reading.dtype(each) for each in operands}) != 1:
+        return None
+    shape = list(reading.shape(operands[0]))
+    dim %= len(shape) + 1
+    row = view(vec(*shape[:dim], 1, *shape[dim:]))
+    result = move(row, reading.tensor(operands[0]))
+    for each in operands[1:]:
+        result = cat(result, move(row, reading.tensor(each)), dim)
+    return result
+
+
 def _move_cost(snapshot: Snapshot, node: ENode) -> float:
     """Views are nearly free. A shape with two unknown dims can only be emitted if its source is."""
     m: Data = node.args[0]
+    operand = node.args[1].number
+    if m.name == "Rearrange":
+        return rearrangement_cost(snapshot, node)
     unknown = m.name != "Permute" and sum(d < 0 for d in m.args[0]) > 1
-    copies = m.name == "View" and any(snapshot.nodes[i].op == "Moved" for i in snapshot.classes[node.children[0]])
+    copies = m.name == "View" and any(snapshot.nodes[i].op == "Moved" for i in snapshot.classes[operand])
     return MACHINE.view + (1e4 if unknown else 0.0) + (0.1 * traffic(snapshot, node.eclass) if copies else 0.0)
 
 
 @word("Moved", _move_cost, fresh=False)
 def emit_move(emission: Emission, node: ENode) -> fx.Node:
     m: Data = node.args[0]
+    if m.name == "Rearrange":
+        return emit_rearranged(emission, node)
     x = emission.node(node.args[1].number)
     if m.name == "Permute":
         return emission.call(aten.permute.default, x, list(m.args[0]))

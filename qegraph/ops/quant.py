@@ -14,7 +14,7 @@ from qegraph.lang.vocabulary import dequantize, per_channel, per_tensor, quantiz
 from qegraph.ops.table import Emission, Reading, reads, word
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
-from qegraph.torch_names import dtype_name, dtype_of, quantized_decomposed
+from qegraph.torch_names import aten, dtype_name, dtype_of, quantized_decomposed
 
 _MIN_SCALE = 1e-30
 
@@ -42,20 +42,14 @@ def read_dequantize(reading: Reading, value: Value) -> Tensor | None:
     if not _literal(scale, zero_point) or reading.dtype(x) != dtype:
         return None
     q = per_tensor(float(scale), zero_point, *full_range(dtype, low, high), dtype_name(dtype))
-    _note_per_tensor_weight(reading, x, q, float(scale))
+    _note_sums(reading, x, q, torch.tensor(scale))
     return dequantize(reading.tensor(x), q, dtype_name(out_dtype or torch.float32))
 
 
-def _note_per_tensor_weight(reading: Reading, x: Any, q: QParams, scale: float) -> None:
+def _note_sums(reading: Reading, x: Any, q: QParams, scales: torch.Tensor) -> None:
+    """The largest |scale * sum of codes| of an output channel, for constant weights of convolutions."""
     weight = reading.constant(x)
-    if weight is not None and scale > _MIN_SCALE:
-        reading.fact("scales-fit", q, reading.tensor(x))
-        _note_sums(reading, x, q, weight, torch.tensor(scale))
-
-
-def _note_sums(reading: Reading, x: Any, q: QParams, weight: torch.Tensor, scales: torch.Tensor) -> None:
-    """The largest |scale * sum of codes| of an output channel, for weights of convolutions."""
-    if weight.dim() > 2 and weight.dtype == torch.int8:
+    if weight is not None and weight.dim() > 2 and weight.dtype == torch.int8:
         sums = weight.flatten(1).sum(1, dtype=torch.int64).double() * scales
         reading.fact("largest-sum", q, reading.tensor(x), value=float(sums.abs().max()) if sums.numel() else 0.0)
 
@@ -63,27 +57,23 @@ def _note_sums(reading: Reading, x: Any, q: QParams, weight: torch.Tensor, scale
 @reads(quantized_decomposed.dequantize_per_channel.default)
 def read_dequantize_per_channel(reading: Reading, value: Value) -> Tensor | None:
     x, scales, zero_points, axis, low, high, dtype, out_dtype = value.args
-    shape = reading.shape(x)
     if zero_points is None or reading.dtype(x) != dtype:
         return None
-    axis %= len(shape)
+    axis %= len(reading.shape(x))
     range_ = full_range(dtype, low, high)
     q = per_channel(reading.tensor(scales), reading.tensor(zero_points), axis, *range_, dtype_name(dtype))
     known_scales, known_zero_points = reading.constant(scales), reading.constant(zero_points)
     if known_zero_points is not None and not bool(known_zero_points.any()):
-        reading.fact("symmetric", q)
-    if known_scales is not None and _fit(known_scales, shape[axis]):
-        reading.fact("scales-fit", q, reading.tensor(x))
-        weight = reading.constant(x)
-        if weight is not None and axis == 0:
-            _note_sums(reading, x, q, weight, known_scales)
+        reading.fact("zeros", reading.tensor(zero_points))
+    if known_scales is not None and _sound(known_scales):
+        reading.fact("sound-scales", reading.tensor(scales))
+        if axis == 0 and known_scales.shape == (reading.shape(x)[0],):
+            _note_sums(reading, x, q, known_scales)
     return dequantize(reading.tensor(x), q, dtype_name(out_dtype or torch.float32))
 
 
-def _fit(scales: torch.Tensor, channels: int) -> bool:
-    if scales.dtype != torch.float32 or tuple(scales.shape) != (channels,):
-        return False
-    return bool((scales > _MIN_SCALE).all()) and bool(scales.isfinite().all())
+def _sound(scales: torch.Tensor) -> bool:
+    return scales.dtype == torch.float32 and bool((scales > _MIN_SCALE).all()) and bool(scales.isfinite().all())
 
 
 def _quantize_cost(snapshot: Snapshot, node: ENode) -> float:
@@ -127,8 +117,19 @@ def emit_dequantize(emission: Emission, node: ENode) -> fx.Node:
 
 @word("Flip", _flip_cost)
 def emit_flip(emission: Emission, node: ENode) -> fx.Node:
-    as_bytes = emission.call(torch.ops.aten.view.dtype, emission.node(node.args[0].number), torch.uint8)
-    return emission.call(torch.ops.aten.bitwise_xor.Scalar, as_bytes, 0x80)
+    """XOR has no kernel for -128 in int8, so bytes are what is flipped."""
+    x = emission.node(node.args[0].number)
+    if emission.snapshot.dtype[node.eclass] == "uint8":
+        return emission.call(aten.bitwise_xor.Scalar, emission.call(aten.view.dtype, x, torch.uint8), 0x80)
+    return emission.call(aten.view.dtype, emission.call(aten.bitwise_xor.Scalar, x, 0x80), torch.int8)
+
+
+def code_of(value: float, q: Data) -> int:
+    """What quantize makes of one number, as an int: the same operator computes it."""
+    scale, zero_point, low, high, dtype = q.args
+    number = torch.tensor([value], dtype=torch.float32)
+    quantize_per_tensor = quantized_decomposed.quantize_per_tensor.default
+    return int(quantize_per_tensor(number, scale, zero_point, low, high, dtype_of(dtype)))
 
 
 def scale_of(q: Data) -> tuple[float, int]:

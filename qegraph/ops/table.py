@@ -25,6 +25,7 @@ class Reading(Protocol):
     def value(self, operand: Any) -> Value: ...
     def dims(self, sizes: Any) -> tuple[int, ...]: ...
     def fact(self, relation: str, *arguments: Any, value: Any = None) -> None: ...
+    def call_id(self, value: Value, part: Value | None = None) -> int: ...
 
 
 class Emission(Protocol):
@@ -72,6 +73,7 @@ class Word:
 
 READERS: dict[Any, Reader] = {}
 FIRST_READERS: dict[Any, Reader] = {}
+PART_READERS: dict[Any, Reader] = {}
 WORDS: dict[str, Word] = {}
 CONSTANTS: dict[str, Constant] = {}
 
@@ -96,10 +98,22 @@ def reads_first_of(*targets: Any) -> Callable[[Reader], Reader]:
     return register
 
 
+def reads_parts_of(*targets: Any) -> Callable[[Reader], Reader]:
+    """Register a reader of any one result of operators that return several; it is given the value of that one."""
+
+    def register(reader: Reader) -> Reader:
+        PART_READERS.update(dict.fromkeys(targets, reader))
+        return reader
+
+    return register
+
+
 @reads(operator.getitem)
 def read_item(reading: Reading, value: Value) -> Tensor | None:
     source, index = value.args
     made = reading.value(source)
+    if made.target in PART_READERS:
+        return PART_READERS[made.target](reading, value)
     reader = FIRST_READERS.get(made.target)
     return reader(reading, made) if reader is not None and index == 0 else None
 
