@@ -47,7 +47,7 @@ class Emitter:
         self._packed: dict[Any, fx.Node] = {}
         self._buffers: dict[int, fx.Node] = {}
         self._inputs: dict[int, fx.Node] = {}
-        self._filled: dict[int, torch.Tensor] = {}
+        self._made: dict[int, torch.Tensor] = {}
 
     def run(self) -> fx.GraphModule:
         for value in self.program.values:
@@ -129,12 +129,22 @@ class Emitter:
         return parent, last
 
     def constant(self, eclass: int) -> torch.Tensor:
+        """A constant of the source, or one of our own, made once."""
         enode = self.snapshot.nodes[self.selection.choice[eclass]]
+        if enode.op == "Leaf":
+            return self.program.constants[self.program.values[enode.args[0]].target].detach()
+        if eclass not in self._made:
+            self._made[eclass] = self._make(enode)
+        return self._made[eclass]
+
+    def _make(self, enode: ENode) -> torch.Tensor:
         if enode.op == "Filled":
             shape, value, dtype = enode.args
-            return self._filled.setdefault(eclass, torch.full(shape, value, dtype=dtype_of(dtype)))
-        tensor = self.program.constants[self.program.values[enode.args[0]].target]
-        return tensor.detach()
+            return torch.full(shape, value, dtype=dtype_of(dtype))
+        x, y, n, m = enode.args
+        nothing = {c for c in enode.children if self.snapshot.nodes[self.selection.choice[c]].op == "Nothing"}
+        halves = ((x.number, n), (y.number, m))
+        return torch.cat([torch.zeros(size) if half in nothing else self.constant(half) for half, size in halves])
 
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node:
         """A constant of our own; one node per tensor."""

@@ -28,6 +28,8 @@ DECLARATIONS = """
 (relation present (String))
 (relation exact-here (T Q))
 (relation absorbs (T))
+(function place (T) i64 :merge (max old new))
+(function next-sibling (T Q F Q i64) i64 :merge (min old new))
 (relation stacks (T T))
 (relation accepts (String String String String))
 (relation reads (String String))
@@ -50,6 +52,7 @@ _DATA = """
 (= q (PerTensor s z lo hi d)) (= z lo) => (saturates-at-zero q)
 (= q (PerChannel s z a lo hi d)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (PerChannel s z 0 lo hi d)) => (along-outputs q)
+(= q (JoinedParams p r n m)) (= d (q-dtype p)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (Real d)) => (set (storage q) "real")
 (= q (Absent)) => (set (storage q) "absent")
 (= k (Linear)) => (set (kind-name k) "linear")
@@ -67,6 +70,12 @@ _TENSORS = """
 (= e (Dequantize x q t)) (= s (shape e)) (= d (q-dtype q)) => (set (shape x) s) (set (dtype x) d)
 (= e (Dequantize x q t)) (= s (shape x)) => (set (shape e) s) (set (dtype e) t)
 (= e (Filled s v t)) => (set (shape e) s) (set (dtype e) t) (constant e)
+(= e (Joined x y n m)) => (constant e)
+(= e (Joined x y n m)) (= s (shape x)) (= d (dtype x)) (= t (vec-set s 0 (+ n m))) => (set (shape e) t) (set (dtype e) d)
+(= e (Joined x y n m)) (= s (shape y)) (= d (dtype y)) (= t (vec-set s 0 (+ n m))) => (set (shape e) t) (set (dtype e) d)
+(= e (QGemm (Linear) x qx w qw b o qo f (Real d))) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
+(= e (QGemm (Linear) x qx w qw b o qo f (PerTensor c z l h d))) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
+(= e (Part x a n)) (= s (shape x)) (= d (dtype x)) (= t (vec-push (vec-pop s) n)) => (set (shape e) t) (set (dtype e) d)
 (= e (Flip x)) (= s (shape x)) => (set (shape e) s) (set (dtype e) "uint8")
 (= e (Unary f x)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Gemm (Linear) x w b)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
@@ -89,6 +98,14 @@ _KERNEL = """
 (= e (MaxPool x a b c d f)) (below-128 x) => (below-128 e)
 """  # noqa: E501
 
+# Linears on the same codes, in the order of the source: `place` is an e-class's last source value, a joined one's that of
+# its last part.
+_SIBLINGS = """
+(= e (N i)) (= e (QGemm (Linear) x qx w qw b (Nothing) (Absent) f q)) => (set (place e) i)
+(= e (Part x a n)) (= i (place e)) => (set (place x) i)
+(= i (place e)) (= e (N i)) (= j (place g)) (= g (N j)) (= e (QGemm (Linear) x qx w qw b (Nothing) (Absent) f q)) (= g (QGemm (Linear) x qx v qv c (Nothing) (Absent) f q)) (< i j) => (set (next-sibling x qx f q i) j)
+"""  # noqa: E501
+
 _EXACT_HERE = "(= e (Dequantize x q t)) (per-tensor q) => (exact-here x q)"
 _EXACT_BELOW_128 = "(= e (Dequantize x q t)) (per-tensor q) (below-128 x) => (exact-here x q)"
 
@@ -104,11 +121,18 @@ def statements() -> Iterator[str]:
         yield f'(set (dtype-high "{dtype}") {high})'
     for row in accepted():
         yield f"(accepts {' '.join(map(_quoted, row))})"
+    yield "(constant (Nothing))"
     for name in optional_kernels():
         yield f"(present {_quoted(name)})"
     for row in ACTIVATIONS:
         yield f"(reads {' '.join(map(_quoted, row))})"
-    lines = [*_DATA.splitlines(), *_TENSORS.splitlines(), *_KERNEL.splitlines(), *_permuted_shapes()]
+    lines = [
+        *_DATA.splitlines(),
+        *_TENSORS.splitlines(),
+        *_KERNEL.splitlines(),
+        *_SIBLINGS.splitlines(),
+        *_permuted_shapes(),
+    ]
     lines.append(_EXACT_HERE if adds_in_32_bits() else _EXACT_BELOW_128)
     for number, line in enumerate(filter(None, lines)):
         body, _, head = line.partition(" => ")

@@ -7,7 +7,7 @@ the numbers of the reference's defects they rule out, as listed in `tests/test_d
 from __future__ import annotations
 
 from qegraph.lang.rule import Guard
-from qegraph.lang.terms import Dims, Integer, Kind, Number, QParams, Tensor, Text, UnaryFn
+from qegraph.lang.terms import Dims, Expr, Integer, Kind, Number, QParams, Tensor, Text, UnaryFn
 
 
 def is_constant(x: Tensor) -> Guard:
@@ -238,6 +238,32 @@ def channels_are(x: Tensor, c: Integer) -> Guard:
         f"{x} must be an image with a known number of channels",
         (f"(= 4 (rank {x}))", f"(= {c} (vec-get (shape {x}) 1))", f"(> {c} 0)"),
         (c,),
+    )
+
+
+def next_of_same_operand(left: Tensor, right: Tensor, key: tuple[Expr, ...]) -> Guard:
+    """Of the contractions that share the key (activation, its parameters, post-op, output), `right` is the one that
+    follows `left` in the source. Binds what is new in either.
+    """
+    return Guard(
+        "next-of-same-operand",
+        "only contractions of the same codes with the same post-op and output run as one",
+        (f"(= j (next-sibling {' '.join(map(str, key))} (place {left})))", f"(= (N j) {right})"),
+        (left, right),
+    )
+
+
+def joinable(w: Tensor, v: Tensor, b: Tensor, c: Tensor, n: Integer, m: Integer) -> Guard:
+    """Binds n and m, the number of outputs of the weights w and v."""
+    return Guard(
+        "joinable",
+        "weights and biases are joined when the graph is made, so they must be constants",
+        (
+            f"(= {n} (vec-get (shape {w}) 0))",
+            f"(= {m} (vec-get (shape {v}) 0))",
+            *(f"(constant {each})" for each in (w, v, b, c)),
+        ),
+        (n, m),
     )
 
 

@@ -47,6 +47,12 @@ def filled(shape: Dims, value: Integer | int, dtype: Text | str) -> Tensor:
     raise NotImplementedError
 
 
+@constructor("Joined")
+def joined(x: Tensor, y: Tensor, n: Integer | int, m: Integer | int) -> Tensor:
+    """A constant of our own: x with its n entries along dim 0, then y with its m. `nothing()` stands for zeros."""
+    raise NotImplementedError
+
+
 @constructor("Opaque")
 def opaque(uid: Integer | int, operands: Tensors) -> Tensor:
     """Any operator we don't model; equal uid and operands mean equal values."""
@@ -69,6 +75,12 @@ def per_channel(
     scales: Tensor, zero_points: Tensor, axis: Integer | int, low: Integer | int, high: Integer | int, dtype: Text | str
 ) -> QParams:
     """`per_tensor` with one scale and zero point for each index along `axis`."""
+    raise NotImplementedError
+
+
+@constructor("JoinedParams")
+def joined_params(q: QParams, p: QParams, n: Integer | int, m: Integer | int) -> QParams:
+    """q for the first n entries along dim 0, p for the m after them. Weights only."""
     raise NotImplementedError
 
 
@@ -219,6 +231,12 @@ def expand(shape: Dims) -> Move:
 @constructor("Moved")
 def move(m: Move, x: Tensor) -> Tensor:
     """x rearranged by m."""
+    raise NotImplementedError
+
+
+@constructor("Part")
+def part(x: Tensor, start: Integer | int, length: Integer | int) -> Tensor:
+    """x[..., start : start + length]"""
     raise NotImplementedError
 
 

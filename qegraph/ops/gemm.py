@@ -155,6 +155,9 @@ def _post_op(f: Data) -> list[Any]:
 def _scales(emission: Emission, qw: Data) -> torch.Tensor:
     if qw.name == "PerTensor":
         return torch.tensor([qw.args[0]], dtype=torch.float32)
+    if qw.name == "JoinedParams":
+        first, second, n, m = qw.args
+        return torch.cat([_scales(emission, first).expand(n), _scales(emission, second).expand(m)])
     return emission.constant(qw.args[0].number)
 
 

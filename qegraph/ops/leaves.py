@@ -42,6 +42,14 @@ def emit_filled(emission: Emission, node: ENode) -> fx.Node:
     return emission.buffer("filled", emission.constant(node.eclass))
 
 
+@word("Joined", _free, fresh=False)
+def emit_joined(emission: Emission, node: ENode) -> fx.Node | None:
+    """What joins nothing with nothing is nothing; it has no shape."""
+    if node.eclass not in emission.snapshot.shape:
+        return None
+    return emission.buffer("joined", emission.constant(node.eclass))
+
+
 @word("Opaque", _opaque_cost, fresh=False)
 def emit_opaque(emission: Emission, node: ENode) -> fx.Node:
     """The source node again, unchanged, reading what its operands have become."""
