@@ -29,6 +29,7 @@ DECLARATIONS = """
 (relation exact-here (T Q))
 (relation absorbs (T))
 (function place (T) i64 :merge (max old new))
+(function parts (T) i64 :merge (min old new))
 (function next-sibling (T Q F Q i64) i64 :merge (min old new))
 (relation stacks (T T))
 (relation accepts (String String String String))
@@ -98,11 +99,12 @@ _KERNEL = """
 (= e (MaxPool x a b c d f)) (below-128 x) => (below-128 e)
 """  # noqa: E501
 
-# Linears on the same codes, in the order of the source: `place` is an e-class's last source value, a joined one's that of
-# its last part.
+# Linears on the same codes, in the order of the source: `place` is an e-class's last source value, that of a joined one
+# its last part's; `parts` is how many linears of the source a weight is of.
 _SIBLINGS = """
-(= e (N i)) (= e (QGemm (Linear) x qx w qw b (Nothing) (Absent) f q)) => (set (place e) i)
+(= e (N i)) (= e (QGemm (Linear) x qx w qw b (Nothing) (Absent) f q)) => (set (place e) i) (set (parts w) 1)
 (= e (Part x a n)) (= i (place e)) => (set (place x) i)
+(= e (Joined w v n m)) (= a (parts w)) (= b (parts v)) => (set (parts e) (+ a b))
 (= i (place e)) (= e (N i)) (= j (place g)) (= g (N j)) (= e (QGemm (Linear) x qx w qw b (Nothing) (Absent) f q)) (= g (QGemm (Linear) x qx v qv c (Nothing) (Absent) f q)) (< i j) => (set (next-sibling x qx f q i) j)
 """  # noqa: E501
 
