@@ -13,7 +13,8 @@ from qegraph.snapshot import Snapshot
 SYMBOLIC_SIZE = 8
 """What an unknown dim counts as."""
 
-ITEM_BYTES = {"float32": 4, "int32": 4, "float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "uint8": 1, "int8": 1}
+ITEM_BYTES = {"float32": 4, "int32": 4, "float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "uint8": 1, "int8": 1,
+              "float8_e4m3fn": 1}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,14 @@ class Machine:
 
     quantize_read  share of its operand's bytes that a quantize pays for: compiled, it is computed where its operand is
                    made, so it is never worth a second contraction. A dequantize before a contraction is not.
+    float8_decoded float8 elements made floats per µs: the kernels do that with the whole weight on every call.
     group_channels channels per group from which a grouped convolution runs at the full rate.
     """
 
     int8_macs: float = 500_000.0
     float_macs: float = 50_000.0
+    float8_macs: float = 45_000.0
+    float8_decoded: float = 220.0
     bandwidth: float = 10_000.0
     onednn_call: float = 28.0
     aten_call: float = 4.0

@@ -12,8 +12,8 @@ from qegraph import facts
 from qegraph.engine import Engine
 from qegraph.lang.terms import CONSTRUCTORS, Expr, Tensor, Tensors
 from qegraph.lang.vocabulary import leaf, opaque
-from qegraph.ops import READERS
-from qegraph.ops.gemm import MAX_REDUCTION
+from qegraph.ops import reader_of
+from qegraph.ops.gemm import LONGEST_SUM
 from qegraph.program import Program, Ref, Value, map_refs, operands
 from qegraph.torch_names import dtype_name
 
@@ -74,7 +74,7 @@ class Encoder:
     def _read(self, value: Value) -> Expr:
         if value.kind in ("input", "constant"):
             return leaf(self._leaf(value))
-        reader = READERS.get(value.target) if value.kind == "call" and value.pure else None
+        reader = reader_of(value.target) if value.kind == "call" and value.pure else None
         tensors = isinstance(value.fake, torch.Tensor)
         term = reader(self, value) if reader is not None and tensors else None
         return term if term is not None else self._opaque(value)
@@ -102,7 +102,7 @@ class Encoder:
         self.facts.append(("shape", (x,), dims))
         if value.kind == "constant":
             self.fact("constant", x)
-            if value.fake.dtype == torch.int8 and len(dims) > 1 and math.prod(dims[1:]) <= MAX_REDUCTION:
+            if len(dims) > 1 and math.prod(dims[1:]) <= LONGEST_SUM.get(value.fake.dtype, 0):
                 self.fact("accumulates", x)
 
 

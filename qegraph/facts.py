@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qegraph.kernels import ACTIVATIONS, accepted, adds_in_32_bits, optional_kernels
+from qegraph.kernels import WEIGHTS, accepted, activations, adds_in_32_bits, optional_kernels
 
 DECLARATIONS = """
 (function dtype (T) String :no-merge)
@@ -34,6 +34,8 @@ DECLARATIONS = """
 (relation stacks (T T))
 (relation accepts (String String String String))
 (relation reads (String String))
+(relation reads-weights (String String))
+(relation stores (String String))
 (function storage (Q) String :no-merge)
 (function q-dtype (Q) String :no-merge)
 (function kind-name (K) String :no-merge)
@@ -53,6 +55,8 @@ _DATA = """
 (= q (PerTensor s z lo hi d)) (= z lo) => (saturates-at-zero q)
 (= q (PerChannel s z a lo hi d)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (PerChannel s z 0 lo hi d)) => (along-outputs q)
+(= q (Float8 s)) => (set (q-dtype q) "float8_e4m3fn") (set (storage q) "float8") (per-tensor q) (along-outputs q) (symmetric q) (spans-dtype q)
+(= q (Float8 s)) (> s 0.0) (< s 1e30) => (positive q)
 (= q (JoinedParams p r n m)) (= d (q-dtype p)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (Real d)) => (set (storage q) "real")
 (= q (Absent)) => (set (storage q) "absent")
@@ -61,7 +65,7 @@ _DATA = """
 (= k (Conv s p d g)) (= 2 (vec-length s)) => (set (kind-name k) "conv2d")
 (= k (Conv s p d g)) (= 3 (vec-length s)) => (set (kind-name k) "conv3d")
 (= f (Fn n a b)) => (set (fn-name f) n)
-"""
+"""  # noqa: E501
 
 # Shapes and dtypes of values that rules introduce.
 _TENSORS = """
@@ -108,6 +112,7 @@ _SIBLINGS = """
 (= i (place e)) (= e (N i)) (= j (place g)) (= g (N j)) (= e (QGemm (Linear) x qx w qw b (Nothing) (Absent) f q)) (= g (QGemm (Linear) x qx v qv c (Nothing) (Absent) f q)) (< i j) => (set (next-sibling x qx f q i) j)
 """  # noqa: E501
 
+_FLOAT8 = "(= e (Dequantize x q t)) (= q (Float8 s)) => (exact-here x q)"
 _EXACT_HERE = "(= e (Dequantize x q t)) (per-tensor q) => (exact-here x q)"
 _EXACT_BELOW_128 = "(= e (Dequantize x q t)) (per-tensor q) (below-128 x) => (exact-here x q)"
 
@@ -126,8 +131,12 @@ def statements() -> Iterator[str]:
     yield "(constant (Nothing))"
     for name in optional_kernels():
         yield f"(present {_quoted(name)})"
-    for row in ACTIVATIONS:
-        yield f"(reads {' '.join(map(_quoted, row))})"
+    for kind, dtype in activations():
+        yield f"(reads {_quoted(kind)} {_quoted(dtype)})"
+    for dtype, weight in WEIGHTS:
+        yield f"(reads-weights {_quoted(dtype)} {_quoted(weight)})"
+    for storage in ("codes", "float8"):
+        yield f"(stores {_quoted(storage)} {_quoted(storage)})"
     lines = [
         *_DATA.splitlines(),
         *_TENSORS.splitlines(),
@@ -135,7 +144,7 @@ def statements() -> Iterator[str]:
         *_SIBLINGS.splitlines(),
         *_permuted_shapes(),
     ]
-    lines.append(_EXACT_HERE if adds_in_32_bits() else _EXACT_BELOW_128)
+    lines += [_FLOAT8, _EXACT_HERE if adds_in_32_bits() else _EXACT_BELOW_128]
     for number, line in enumerate(filter(None, lines)):
         body, _, head = line.partition(" => ")
         yield f'(rule ({body}) ({head}) :ruleset {RULESET} :name "fact-{number}")'

@@ -78,6 +78,12 @@ def per_channel(
     raise NotImplementedError
 
 
+@constructor("Float8")
+def float8(scale: Number | float) -> QParams:
+    """code = clamp(x / scale, -448, 448) rounded to float8_e4m3fn; x = code * scale."""
+    raise NotImplementedError
+
+
 @constructor("JoinedParams")
 def joined_params(q: QParams, p: QParams, n: Integer | int, m: Integer | int) -> QParams:
     """q for the first n entries along dim 0, p for the m after them. Weights only."""

@@ -3,7 +3,20 @@
 Adding an operator or a kernel is one entry here and one test row. What has no reader is opaque and passes unchanged.
 """
 
-from qegraph.ops import elementwise, gemm, leaves, moves, norm, pool, quant
-from qegraph.ops.table import READERS, WORDS, Emission, Reading
+from qegraph.ops import elementwise, float8, gemm, leaves, moves, norm, pool, quant
+from qegraph.ops.table import WORDS, Emission, Reading, reader_of
 
-__all__ = ["READERS", "WORDS", "Emission", "Reading", "elementwise", "gemm", "leaves", "moves", "norm", "pool", "quant"]
+__all__ = [
+    "WORDS",
+    "Emission",
+    "Reading",
+    "elementwise",
+    "float8",
+    "gemm",
+    "leaves",
+    "moves",
+    "norm",
+    "pool",
+    "quant",
+    "reader_of",
+]
