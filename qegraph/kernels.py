@@ -8,7 +8,7 @@ post-op; for an integer output sat(rne(y / out_scale + out_zp)), the zero point 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -88,12 +88,44 @@ def reads_float8() -> bool:
 OPTIONAL = {"qbatch_norm2d": "onednn::qbatch_norm2d"}
 """Kernels that not every torch has for every CPU, by the name guards use."""
 
+ELEMENTWISE: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "qadd": torch.add,
+    "qadd_relu": lambda x, y: torch.relu(x + y),
+    "qmul": torch.mul,
+}
+"""onednn operators on two uint8 tensors of one shape, and what they compute on real values.
+
+Those of torch 2.13 read uint8 as int8 where they use AVX-512, and round ties away from zero: used after a self-test.
+"""
+
 
 def optional_kernels() -> Iterator[str]:
-    """The names of `OPTIONAL` that are there: the operator is registered, with a kernel for the CPU."""
+    """The names of `OPTIONAL` that are there: the operator is registered, with a kernel for the CPU; and those of
+    `ELEMENTWISE` that compute what they should on this machine.
+    """
     for name, operator in OPTIONAL.items():
         if has_cpu_kernel(operator):
             yield name
+    for name in ELEMENTWISE:
+        if has_cpu_kernel(f"onednn::{name}.tensor") and elementwise_is_right(name):
+            yield name
+
+
+@functools.cache
+def elementwise_is_right(name: str) -> bool:
+    """All pairs of codes and lengths that are no multiple of a vector, with and without ties, within the contract."""
+    kernel = getattr(torch.ops.onednn, name).tensor
+    codes = torch.arange(256, dtype=torch.uint8)
+    x, y = codes.repeat_interleave(256), codes.repeat(256)
+    for length in (65536, 33, 15, 7, 1):
+        left, right = x[-length:].contiguous(), y[-length:].contiguous()
+        for a, za, b, zb, out, zero in ((0.02, 10, 0.03, 120, 0.05, 31), (0.5, 0, 0.5, 0, 1.0, 0)):
+            real = ELEMENTWISE[name]((left.double() - za) * a, (right.double() - zb) * b)
+            wanted = ((real / out).round() + zero).clamp(0, 255)
+            off = (kernel(left, a, za, right, b, zb, out, zero, torch.uint8).double() - wanted).abs()
+            if off.max() > 1 or (off > 0).sum() > max(1, length // 10_000):
+                return False
+    return True
 
 
 @functools.cache
@@ -109,6 +141,16 @@ def adds_in_32_bits() -> bool:
         x, 1.0, 0, packed, torch.ones(16), None, None, 1.0, 0, torch.float32, "none", [], ""
     )
     return bool((y == 255 * 127 * 64).all())
+
+
+def _fake_elementwise(x: torch.Tensor, *arguments: object) -> torch.Tensor:
+    dtype = arguments[-1]
+    assert isinstance(dtype, torch.dtype)
+    return torch.empty_like(x, dtype=dtype)
+
+
+for _name in ELEMENTWISE:
+    register_fake(f"onednn::{_name}.tensor", _fake_elementwise)
 
 
 def _fake_batch_norm(x: torch.Tensor, *arguments: object) -> torch.Tensor:

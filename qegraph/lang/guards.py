@@ -314,6 +314,23 @@ def kernel_normalizes(
     )  # fmt: skip
 
 
+def kernel_combines(name: str, x: Tensor, qx: QParams, y: Tensor, qy: QParams, q: QParams) -> tuple[Guard, ...]:
+    """The elementwise kernels of two codes read and store uint8, both operands in one shape."""
+    stored = " ".join(f'(= (q-dtype {each}) "uint8") (per-tensor {each}) (positive {each})' for each in (qx, qy, q))
+    return (
+        Guard(
+            "elementwise-right-here",
+            f"{name} is not there, or is wrong on this machine (self-test in qegraph/kernels.py)",
+            (f'(present "{name}")',),
+        ),
+        Guard("elementwise-uint8", "the elementwise kernels read and store uint8 with one scale", (stored,)),
+        codes_of(x, qx),
+        codes_of(y, qy),
+        same_shape(x, y),
+        spans_dtype(q),
+    )
+
+
 def kernel_stores_norm(q: QParams) -> Guard:
     return Guard("stores-uint8", "the batch-norm kernel stores uint8", (f'(= (q-dtype {q}) "uint8")',))
 

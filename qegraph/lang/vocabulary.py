@@ -213,6 +213,14 @@ def div(x: Tensor, y: Tensor) -> Tensor:
     raise NotImplementedError
 
 
+@constructor("QBinary")
+def qbinary(name: Text | str, x: Tensor, qx: QParams, y: Tensor, qy: QParams, out: QParams) -> Tensor:
+    """The oneDNN kernel of quantize(name(dequantize(x, qx), dequantize(y, qy)), out); name is a key of
+    `qegraph.kernels.ELEMENTWISE`.
+    """
+    raise NotImplementedError
+
+
 # -- rearrangements ----------------------------------------------------------------------------------------------------
 
 

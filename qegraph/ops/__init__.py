@@ -3,13 +3,14 @@
 Adding an operator or a kernel is one entry here and one test row. What has no reader is opaque and passes unchanged.
 """
 
-from qegraph.ops import elementwise, float8, gemm, leaves, moves, norm, pool, quant
+from qegraph.ops import codes, elementwise, float8, gemm, leaves, moves, norm, pool, quant
 from qegraph.ops.table import WORDS, Emission, Reading, reader_of
 
 __all__ = [
     "WORDS",
     "Emission",
     "Reading",
+    "codes",
     "elementwise",
     "float8",
     "gemm",
