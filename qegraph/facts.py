@@ -28,6 +28,8 @@ DECLARATIONS = """
 (relation present (String))
 (relation exact-here (T Q))
 (relation absorbs (T))
+(relation sums-rows (String))
+(relation attends (String))
 (function place (T) i64 :merge (max old new))
 (function parts (T) i64 :merge (min old new))
 (function next-sibling (T Q F Q i64) i64 :merge (min old new))
@@ -80,6 +82,7 @@ _TENSORS = """
 (= e (Joined x y n m)) (= s (shape y)) (= d (dtype y)) (= t (vec-set s 0 (+ n m))) => (set (shape e) t) (set (dtype e) d)
 (= e (QGemm (Linear) x qx w qw b o qo f (Real d))) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
 (= e (QGemm (Linear) x qx w qw b o qo f (PerTensor c z l h d))) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
+(= e (Softmax x c m)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (QBinary f x qx y qy q)) (= s (shape x)) (= d (q-dtype q)) => (set (shape e) s) (set (dtype e) d)
 (= e (Part x a n)) (= s (shape x)) (= d (dtype x)) (= t (vec-push (vec-pop s) n)) => (set (shape e) t) (set (dtype e) d)
 (= e (Flip x)) (= s (shape x)) => (set (shape e) s) (set (dtype e) "uint8")
@@ -130,6 +133,8 @@ def statements() -> Iterator[str]:
     for row in accepted():
         yield f"(accepts {' '.join(map(_quoted, row))})"
     yield "(constant (Nothing))"
+    yield from (f'(sums-rows "{dtype}")' for dtype in ("int8", "float8_e4m3fn"))
+    yield from (f'(attends "{dtype}")' for dtype in ("uint8", "float8_e4m3fn"))
     for name in optional_kernels():
         yield f"(present {_quoted(name)})"
     for kind, dtype in activations():

@@ -85,7 +85,11 @@ def reads_float8() -> bool:
     return bool((y == 8.0).all())
 
 
-OPTIONAL = {"qbatch_norm2d": "onednn::qbatch_norm2d"}
+OPTIONAL = {
+    "qbatch_norm2d": "onednn::qbatch_norm2d",
+    "scaled_embedding_bag": "torchao::_scaled_embedding_bag",
+    "qscaled_dot_product": "torchao::qscaled_dot_product",
+}
 """Kernels that not every torch has for every CPU, by the name guards use."""
 
 ELEMENTWISE: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {

@@ -331,6 +331,45 @@ def kernel_combines(name: str, x: Tensor, qx: QParams, y: Tensor, qy: QParams, q
     )
 
 
+def kernel_sums_rows(w: Tensor, qw: QParams) -> tuple[Guard, ...]:
+    return (
+        kernel_present("scaled_embedding_bag"),
+        Guard(
+            "bag-rows",
+            "the embedding kernel reads int8 or float8 rows under one scale, with zero point 0",
+            (f"(per-tensor {qw})", f"(symmetric {qw})", f"(positive {qw})", f"(sums-rows (q-dtype {qw}))"),
+        ),
+        codes_of(w, qw),
+    )
+
+
+def kernel_attends(x: Tensor, params: tuple[QParams, ...], operands: tuple[Tensor, ...]) -> tuple[Guard, ...]:
+    """All codes, those of the probabilities and of the result too, are stored alike."""
+    first, *others = params
+    alike = " ".join(f"(= (q-dtype {each}) (q-dtype {first}))" for each in others)
+    codes = " ".join(f"(= (dtype {each}) (q-dtype {first}))" for each in operands)
+    full = " ".join(f"(per-tensor {each}) (spans-dtype {each}) (positive {each})" for each in params)
+    return (
+        kernel_present("qscaled_dot_product"),
+        Guard(
+            "attention-codes",
+            "the attention kernel reads and stores uint8, or float8, throughout",
+            (f"(attends (q-dtype {first}))", alike, codes),
+        ),
+        Guard("attention-params", "the attention kernel takes one scale and the whole range everywhere", (full,)),
+        Guard("attention-rank", "the attention kernel takes (batch, heads, tokens, channels)", (f"(= 4 (rank {x}))",)),
+    )
+
+
+def is_mask(m: Tensor, scores: Tensor) -> Guard:
+    """Of the forms the attention kernel takes: the shape of the scores, some dims 1, or their last two."""
+    return Guard(
+        "is-mask",
+        "the mask must be float32 and of the rank of the scores",
+        (f'(= (dtype {m}) "float32")', f"(= (rank {m}) (rank {scores}))"),
+    )
+
+
 def kernel_stores_norm(q: QParams) -> Guard:
     return Guard("stores-uint8", "the batch-norm kernel stores uint8", (f'(= (q-dtype {q}) "uint8")',))
 

@@ -180,6 +180,35 @@ def qbatch_norm(
     raise NotImplementedError
 
 
+@constructor("EmbeddingBag")
+def embedding_bag(w: Tensor, indices: Tensor, offsets: Tensor) -> Tensor:
+    """y[i] = the sum of w[indices[j]] for offsets[i] <= j < offsets[i + 1]; the last offset is the end."""
+    raise NotImplementedError
+
+
+@constructor("QEmbeddingBag")
+def qembedding_bag(w: Tensor, qw: QParams, indices: Tensor, offsets: Tensor, out: QParams) -> Tensor:
+    """torchao's kernel of embedding_bag(dequantize(w, qw), ...), stored as `out`. It wants no bag to be empty."""
+    raise NotImplementedError
+
+
+@constructor("Softmax")
+def softmax(x: Tensor, scale: Number | float, mask: Tensor) -> Tensor:
+    """softmax(x * scale + mask) over the last dim; the mask may be `nothing()`."""
+    raise NotImplementedError
+
+
+@constructor("QAttention")
+def qattention(
+    x: Tensor, qx: QParams, key: Tensor, qk: QParams, value: Tensor, qv: QParams,
+    scale: Number | float, mask: Tensor, qa: QParams, out: QParams,
+) -> Tensor:  # fmt: skip
+    """torchao's kernel of attention on codes (batch, heads, tokens, channels): the scores x key^T, `softmax` of them
+    stored under qa, times value, stored as `out`.
+    """
+    raise NotImplementedError
+
+
 # -- elementwise -------------------------------------------------------------------------------------------------------
 
 

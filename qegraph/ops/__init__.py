@@ -3,7 +3,7 @@
 Adding an operator or a kernel is one entry here and one test row. What has no reader is opaque and passes unchanged.
 """
 
-from qegraph.ops import codes, elementwise, float8, gemm, leaves, moves, norm, pool, quant
+from qegraph.ops import codes, elementwise, float8, gemm, leaves, moves, norm, pool, quant, rare
 from qegraph.ops.table import WORDS, Emission, Reading, reader_of
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "norm",
     "pool",
     "quant",
+    "rare",
     "reader_of",
 ]
