@@ -87,7 +87,8 @@ def test_embedding_bag(codes: bool, kernels: None) -> None:
 def test_embedding_bag_is_off_by_default(kernels: None) -> None:
     """The kernel reads a row of an empty bag too."""
     gm, inputs = bag(b.Weight(40, 16, scale=0.002))
-    assert not has(checked(gm, inputs), "_scaled_embedding_bag")
+    fast = checked(gm, inputs)
+    assert not has(fast, "_scaled_embedding_bag") and "off by default" in b.stays_float(fast)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -107,11 +108,13 @@ def test_embedding_bag_that_stays(case: str, kernels: None) -> None:
     assert not has(fast, "_scaled_embedding_bag")
 
 
-def test_without_kernels_nothing_fires() -> None:
-    for gm, inputs in (bag(b.Weight(40, 16, scale=0.002), True), attention(0.25, masked=True)):
-        fast = qegraph.optimize(gm, rules=shipped())
-        agrees(gm, fast, inputs)
-        assert not has(fast, "torchao")
+@pytest.mark.parametrize("name", ["scaled_embedding_bag", "qscaled_dot_product"])
+def test_without_the_kernel_nothing_fires(name: str) -> None:
+    made = bag(b.Weight(40, 16, scale=0.002), True) if "bag" in name else attention(0.25, masked=True)
+    fast = qegraph.optimize(made[0], rules=shipped())
+    agrees(made[0], fast, made[1])
+    assert not has(fast, "torchao")
+    assert f"this torch has no {name} for this CPU" in str(qegraph.explain(fast))
 
 
 def attention(
