@@ -29,10 +29,12 @@ DECLARATIONS = """
 (relation exact-here (T Q))
 (relation absorbs (T))
 (relation sums-rows (String))
+(relation joins (String))
+(function layout (Q) Dims :no-merge)
 (relation attends (String))
 (function place (T) i64 :merge (max old new))
 (function parts (T) i64 :merge (min old new))
-(function next-sibling (T Q F Q i64) i64 :merge (min old new))
+(function next-sibling (K T Q F Q i64) i64 :merge (min old new))
 (relation stacks (T T))
 (relation accepts (String String String String))
 (relation reads (String String))
@@ -62,7 +64,13 @@ _DATA = """
 (= q (JoinedParams p r n m)) (= d (q-dtype p)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (Real d)) => (set (storage q) "real")
 (= q (Absent)) => (set (storage q) "absent")
+(= q (PerTensor s z lo hi d)) (= l (vec-empty)) => (set (layout q) l)
+(= q (PerChannel s z a lo hi d)) (= l (vec-empty)) => (set (layout q) l)
+(= q (Float8 s)) (= l (vec-empty)) => (set (layout q) l)
+(= q (Blocks4 s z c)) (= t (shape s)) (= l (vec-set t 0 1)) => (set (layout q) l)
+(= q (JoinedParams p r n m)) (= l (layout p)) => (set (layout q) l)
 (= k (Linear)) => (set (kind-name k) "linear")
+(= k (Linear4)) => (set (kind-name k) "linear4")
 (= k (Conv s p d g)) (= 1 (vec-length s)) => (set (kind-name k) "conv1d")
 (= k (Conv s p d g)) (= 2 (vec-length s)) => (set (kind-name k) "conv2d")
 (= k (Conv s p d g)) (= 3 (vec-length s)) => (set (kind-name k) "conv3d")
@@ -84,6 +92,7 @@ _TENSORS = """
 (= e (QGemm (Linear) x qx w qw b o qo f (PerTensor c z l h d))) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
 (= e (Softmax x c m)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (QBinary f x qx y qy q)) (= s (shape x)) (= d (q-dtype q)) => (set (shape e) s) (set (dtype e) d)
+(= e (QGemm (Linear4) x qx w qw b o qo f (Real d))) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (* 2 (* (vec-get v 0) (vec-get v 3))))) => (set (shape e) y) (set (dtype e) d)
 (= e (Part x a n)) (= s (shape x)) (= d (dtype x)) (= t (vec-push (vec-pop s) n)) => (set (shape e) t) (set (dtype e) d)
 (= e (Flip x)) (= s (shape x)) => (set (shape e) s) (set (dtype e) "uint8")
 (= e (Unary f x)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
@@ -110,10 +119,10 @@ _KERNEL = """
 # Linears on the same codes, in the order of the source: `place` is an e-class's last source value, that of a joined one
 # its last part's; `parts` is how many linears of the source a weight is of.
 _SIBLINGS = """
-(= e (N i)) (= e (QGemm (Linear) x qx w qw b (Nothing) (Absent) f q)) => (set (place e) i) (set (parts w) 1)
+(= e (N i)) (= e (QGemm k x qx w qw b (Nothing) (Absent) f q)) (joins (kind-name k)) => (set (place e) i) (set (parts w) 1)
 (= e (Part x a n)) (= i (place e)) => (set (place x) i)
 (= e (Joined w v n m)) (= a (parts w)) (= b (parts v)) => (set (parts e) (+ a b))
-(= i (place e)) (= e (N i)) (= j (place g)) (= g (N j)) (= e (QGemm (Linear) x qx w qw b (Nothing) (Absent) f q)) (= g (QGemm (Linear) x qx v qv c (Nothing) (Absent) f q)) (< i j) => (set (next-sibling x qx f q i) j)
+(= i (place e)) (= e (N i)) (= j (place g)) (= g (N j)) (= e (QGemm k x qx w qw b (Nothing) (Absent) f q)) (= g (QGemm k x qx v qv c (Nothing) (Absent) f q)) (< i j) => (set (next-sibling k x qx f q i) j)
 """  # noqa: E501
 
 _FLOAT8 = "(= e (Dequantize x q t)) (= q (Float8 s)) => (exact-here x q)"
@@ -135,8 +144,11 @@ def statements() -> Iterator[str]:
     yield "(constant (Nothing))"
     yield from (f'(sums-rows "{dtype}")' for dtype in ("int8", "float8_e4m3fn"))
     yield from (f'(attends "{dtype}")' for dtype in ("uint8", "float8_e4m3fn"))
+    yield '(joins "linear")'
     for name in optional_kernels():
         yield f"(present {_quoted(name)})"
+        if name == "da8w4_linear":
+            yield '(joins "linear4")'
     for kind, dtype in activations():
         yield f"(reads {_quoted(kind)} {_quoted(dtype)})"
     for dtype, weight in WEIGHTS:

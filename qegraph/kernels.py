@@ -88,6 +88,7 @@ def reads_float8() -> bool:
 OPTIONAL = {
     "qbatch_norm2d": "onednn::qbatch_norm2d",
     "scaled_embedding_bag": "torchao::_scaled_embedding_bag",
+    "da8w4_linear": "torchao::da8w4_linear_cpu",
     "qscaled_dot_product": "torchao::qscaled_dot_product",
 }
 """Kernels that not every torch has for every CPU, by the name guards use."""

@@ -2,6 +2,7 @@
 
 from qegraph.lang import (
     Integer,
+    Kind,
     QParams,
     Tensor,
     UnaryFn,
@@ -9,7 +10,6 @@ from qegraph.lang import (
     joinable,
     joined,
     joined_params,
-    linear,
     next_of_same_operand,
     nothing,
     part,
@@ -20,35 +20,33 @@ from qegraph.lang import (
 from qegraph.lang.rule import Rewrite
 
 
-def product(x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, f: UnaryFn, q: QParams) -> Tensor:
-    return qgemm(linear(), x, qx, w, qw, b, nothing(), absent(), f, q)
-
-
 @rule
 def first_of_two_linears(
-    x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, v: Tensor, qv: QParams, c: Tensor,
-    f: UnaryFn, q: QParams, n: Integer, m: Integer,
+    k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, v: Tensor, qv: QParams, c: Tensor,
+    f: UnaryFn, q: QParams, n: Integer, m: Integer, r: Integer, t: Integer,
 ) -> Rewrite:  # fmt: skip
-    """linear(x, w) = the first n outputs of linear(x, [w, v]) : each output channel keeps its scale and bias"""
-    left, right = product(x, qx, w, qw, b, f, q), product(x, qx, v, qv, c, f, q)
-    both = product(x, qx, joined(w, v, n, m), joined_params(qw, qv, n, m), joined(b, c, n, m), f, q)
+    """linear(x, w) = the first r outputs of linear(x, [w, v]) : each output channel keeps its scale and bias"""
+    left = qgemm(k, x, qx, w, qw, b, nothing(), absent(), f, q)
+    right = qgemm(k, x, qx, v, qv, c, nothing(), absent(), f, q)
+    weights, params, biases = joined(w, v, n, m), joined_params(qw, qv, n, m), joined(b, c, r, t)
     return (
         rewrite(left)
-        .to(part(both, 0, n))
-        .when(next_of_same_operand(left, right, (x, qx, f, q)), joinable(w, v, b, c, n, m))
+        .to(part(qgemm(k, x, qx, weights, params, biases, nothing(), absent(), f, q), 0, r))
+        .when(next_of_same_operand(left, right, (k, x, qx, f, q)), joinable(left, right, qw, qv, (n, m), (r, t)))
     )
 
 
 @rule
 def second_of_two_linears(
-    x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, v: Tensor, qv: QParams, c: Tensor,
-    f: UnaryFn, q: QParams, n: Integer, m: Integer,
+    k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, v: Tensor, qv: QParams, c: Tensor,
+    f: UnaryFn, q: QParams, n: Integer, m: Integer, r: Integer, t: Integer,
 ) -> Rewrite:  # fmt: skip
-    """linear(x, v) = the last m outputs of linear(x, [w, v])"""
-    left, right = product(x, qx, w, qw, b, f, q), product(x, qx, v, qv, c, f, q)
-    both = product(x, qx, joined(w, v, n, m), joined_params(qw, qv, n, m), joined(b, c, n, m), f, q)
+    """linear(x, v) = the last t outputs of linear(x, [w, v])"""
+    left = qgemm(k, x, qx, w, qw, b, nothing(), absent(), f, q)
+    right = qgemm(k, x, qx, v, qv, c, nothing(), absent(), f, q)
+    weights, params, biases = joined(w, v, n, m), joined_params(qw, qv, n, m), joined(b, c, r, t)
     return (
         rewrite(right)
-        .to(part(both, n, m))
-        .when(next_of_same_operand(left, right, (x, qx, f, q)), joinable(w, v, b, c, n, m))
+        .to(part(qgemm(k, x, qx, weights, params, biases, nothing(), absent(), f, q), r, t))
+        .when(next_of_same_operand(left, right, (k, x, qx, f, q)), joinable(left, right, qw, qv, (n, m), (r, t)))
     )

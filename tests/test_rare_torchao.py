@@ -55,11 +55,23 @@ def reference_attention(
     return ((y / o_scale).round() + o_zero).clamp(0, 255).to(torch.uint8)
 
 
+def reference_linear4(
+    x: Tensor, scales: Tensor, zeros: Tensor, w: Tensor, w_scales: Tensor, w_zeros: Tensor, compensation: Tensor,
+    bias: Tensor | None, dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
+    """Low halves of the bytes hold the first half of a block's outputs; one group of inputs."""
+    codes = torch.cat([w & 15, w >> 4], -1).flatten(1, 2).float()
+    real = (codes - w_zeros) * w_scales
+    y = (x.float() - zeros) * scales @ real.transpose(1, 2).flatten(0, 1).T
+    return (y if bias is None else y + bias).to(dtype)
+
+
 @pytest.fixture
 def kernels() -> Iterator[None]:
     """The reference implementations, under the operators' names."""
     library = torch.library.Library("torchao", "IMPL")
     library.impl("_scaled_embedding_bag", reference_bag, "CPU")
+    library.impl("da8w4_linear_cpu", reference_linear4, "CPU")
     library.impl("qscaled_dot_product", reference_attention, "CPU")
     yield
     library._destroy()
@@ -164,3 +176,44 @@ def test_attention_that_stays(options: dict[str, Any], kernels: None) -> None:
 def test_softmax_alone() -> None:
     x, mask = torch.randn(2, 3, 5, 5), torch.randn(2, 1, 5, 5)
     checked(net(lambda x, m: ((x * 0.3 + m).softmax(-1), (x + m).softmax(-1), x.softmax(1)), [], [x, mask]), [x, mask])
+
+
+class Linear4(nn.Module):
+    """8 inputs in two blocks, `blocks` blocks of 6 outputs."""
+
+    def __init__(self, blocks: int, bias: bool = True) -> None:
+        super().__init__()
+        self.w = nn.Buffer(torch.randint(0, 256, (blocks, 2, 4, 3), dtype=torch.uint8))
+        self.scales = nn.Buffer(torch.rand(blocks, 1, 6))
+        self.zeros = nn.Buffer(torch.randint(0, 16, (blocks, 1, 6), dtype=torch.int8))
+        self.compensation = nn.Buffer(torch.zeros(blocks, 2, 6, dtype=torch.int32))
+        self.bias = nn.Buffer(torch.randn(6 * blocks)) if bias else None
+
+    def forward(self, x: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
+        return torch.ops.torchao.da8w4_linear_cpu.default(
+            x, scales, zeros, self.w, self.scales, self.zeros, self.compensation, self.bias, torch.float32
+        )
+
+
+def activation() -> list[Tensor]:
+    return [torch.randint(0, 256, (5, 8), dtype=torch.uint8), torch.rand(5, 1), torch.randint(0, 256, (5, 1))]
+
+
+@pytest.mark.parametrize("biases", [(True, True, True), (False, False, False), (False, True, False)], ids=str)
+def test_linears_of_4_bits_run_as_one(biases: tuple[bool, ...], kernels: None) -> None:
+    parts = [Linear4(1 + i, bias) for i, bias in enumerate(biases)]
+    x = activation()
+    fast = checked(net(lambda k, m, n, *x: (k(*x), m(*x), n(*x)), parts, x), x)
+    assert has(fast, "da8w4_linear_cpu") == 1 and has(fast, "slice") >= 3
+
+
+def test_linears_of_4_bits_on_other_activations(kernels: None) -> None:
+    x, y = activation(), activation()
+    fast = checked(net(lambda m, n, *x: (m(*x[:3]), n(*x[3:])), [Linear4(1), Linear4(2)], [*x, *y]), [*x, *y])
+    assert has(fast, "da8w4_linear_cpu") == 2
+
+
+def test_linears_of_4_bits_without_the_kernel() -> None:
+    """The graph can't run here, but it can be optimised: nothing changes."""
+    gm = net(lambda m, n, *x: (m(*x), n(*x)), [Linear4(1), Linear4(2)], activation())
+    assert has(qegraph.optimize(gm), "da8w4_linear_cpu") == 2

@@ -279,18 +279,31 @@ MOST_PARTS = 4
 """Most linears that run as one: with k on the same codes the e-graph grows like 4 k, and extraction stays exact."""
 
 
-def joinable(w: Tensor, v: Tensor, b: Tensor, c: Tensor, n: Integer, m: Integer) -> Guard:
-    """Binds n and m, the number of outputs of the weights w and v."""
+def joinable(
+    left: Tensor,
+    right: Tensor,
+    qw: QParams,
+    qv: QParams,
+    entries: tuple[Integer, Integer],
+    outputs: tuple[Integer, Integer],
+) -> Guard:
+    """Binds, for the contractions left and right, the sizes of dim 0 of their weights and their numbers of outputs."""
+    (_, _, _, w, _, b, *_), (_, _, _, v, _, c, *_) = left.args or (), right.args or ()
+    (n, m), (r, t) = entries, outputs
     return Guard(
         "joinable",
-        f"at most {MOST_PARTS} weights and biases are joined, when the graph is made, so they must be constants",
+        f"at most {MOST_PARTS} weights and biases of one layout are joined, when the graph is made: all constants",
         (
             f"(= {n} (vec-get (shape {w}) 0))",
             f"(= {m} (vec-get (shape {v}) 0))",
+            f"(= {r} (last-dim {left}))",
+            f"(= {t} (last-dim {right}))",
             *(f"(constant {each})" for each in (w, v, b, c)),
+            f"(= (vec-set (shape {w}) 0 1) (vec-set (shape {v}) 0 1))",
+            f"(= (layout {qw}) (layout {qv}))",
             f"(< (parts {w}) {MOST_PARTS})",
         ),
-        (n, m),
+        (n, m, r, t),
     )
 
 

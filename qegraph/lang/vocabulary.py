@@ -84,6 +84,12 @@ def float8(scale: Number | float) -> QParams:
     raise NotImplementedError
 
 
+@constructor("Blocks4")
+def blocks4(scales: Tensor, zero_points: Tensor, compensation: Tensor) -> QParams:
+    """The parameters of `linear4` weights, (outputs / n, groups, n), and what the kernel needs of their sums."""
+    raise NotImplementedError
+
+
 @constructor("JoinedParams")
 def joined_params(q: QParams, p: QParams, n: Integer | int, m: Integer | int) -> QParams:
     """q for the first n entries along dim 0, p for the m after them. Weights only."""
@@ -138,6 +144,12 @@ def linear() -> Kind:
 @constructor("Conv")
 def conv(stride: Dims, padding: Dims, dilation: Dims, groups: Integer | int) -> Kind:
     """Convolution (cross-correlation) of rank len(stride) with zero padding; never transposed."""
+    raise NotImplementedError
+
+
+@constructor("Linear4")
+def linear4() -> Kind:
+    """`linear` over 4-bit weights in torchao's blocks: (outputs / n, inputs / k, k, n / 2) bytes."""
     raise NotImplementedError
 
 

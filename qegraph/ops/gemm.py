@@ -12,6 +12,7 @@ from qegraph.cost import MACHINE, elements, traffic
 from qegraph.kernels import PARAMETERS, POST_OPS
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, nothing, vec
+from qegraph.ops.linear4 import emit_linear4
 from qegraph.ops.quant import dtype_in, scale_of
 from qegraph.ops.table import Emission, Reading, reads, word
 from qegraph.packing import PackedConv, PackedLinear
@@ -96,6 +97,8 @@ def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
     kind, x, qx, w, _, _, other, _, f, out = node.args
     out_bytes = elements(snapshot, node.eclass) * (4 if out.name == "Real" else 1) / MACHINE.bandwidth
     work = _macs(snapshot, node.eclass, w.number) / MACHINE.int8_macs
+    if kind.name == "Linear4":
+        work = elements(snapshot, node.eclass) * abs(snapshot.shape[x.number][-1]) / MACHINE.int8_macs
     if qx.name == "Float8":
         decoded = elements(snapshot, w.number) / MACHINE.float8_decoded
         work = decoded + _macs(snapshot, node.eclass, w.number) / MACHINE.float8_macs
@@ -129,6 +132,8 @@ def emit_matmul(emission: Emission, node: ENode) -> fx.Node:
 @word("QGemm", _qgemm_cost)
 def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     kind, x, qx, w, qw, b, _, qo, f, out = node.args
+    if kind.name == "Linear4":
+        return emit_linear4(emission, node)
     weight = emission.constant(w.number)
     scales = _scales(emission, qw)
     packed = _packed(emission, node, weight, scales)
