@@ -288,7 +288,8 @@ def joinable(
     outputs: tuple[Integer, Integer],
 ) -> Guard:
     """Binds, for the contractions left and right, the sizes of dim 0 of their weights and their numbers of outputs."""
-    (_, _, _, w, _, b, *_), (_, _, _, v, _, c, *_) = left.args or (), right.args or ()
+    _, _, _, w, _, b, *_ = list(left.args or ())
+    _, _, _, v, _, c, *_ = list(right.args or ())
     (n, m), (r, t) = entries, outputs
     return Guard(
         "joinable",

@@ -89,9 +89,8 @@ def emit_softmax(emission: Emission, node: ENode) -> fx.Node:
     scores = emission.node(x.number)
     if scale != 1.0:
         scores = emission.call(aten.mul.Tensor, scores, scale)
-    added = emission.node(mask.number)
-    if added is not None:
-        scores = emission.call(aten.add.Tensor, scores, added)
+    if mask.number in emission.snapshot.shape:
+        scores = emission.call(aten.add.Tensor, scores, emission.node(mask.number))
     return emission.call(aten.softmax.int, scores, -1)
 
 
