@@ -45,6 +45,7 @@ def test_float_outputs(make: b.Make, count: int) -> None:
     x = torch.randn(4, 24)
     fast = checked(make(run, parts, [x]), [x])
     assert b.kinds(fast) == ["qlinear_pointwise.default"] and has(fast, "slice") >= count
+    assert all(y.is_contiguous() for y in fast(x))
 
 
 @MAKES
