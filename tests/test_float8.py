@@ -135,6 +135,12 @@ def test_codes_survive_and_move() -> None:
     assert b.post_ops(fast) == [""] and has(fast, "quantize_affine_float8") == 1
 
 
+def test_two_linears_run_as_one() -> None:
+    x = torch.randn(4, 24)
+    fast = checked(net(lambda m, n, x: (m(fq8(x)), n(fq8(x))), [Layer(), Layer(o=10)], [x]), [x])
+    assert b.kinds(fast) == ["qlinear_pointwise.default"]
+
+
 def test_a_chain_quantizes_between() -> None:
     """Within the contract the kernel can't store float8: it rounds twice."""
     x = torch.randn(4, 24)
@@ -153,19 +159,19 @@ def test_float8_output_on_request() -> None:
     assert int(off.max()) <= 1 and float((off > 0).float().mean()) < 0.01
 
 
-@pytest.mark.parametrize("case", ["float8 to uint8", "uint8 weight kernel", "e5m2", "weight scales"])
+@pytest.mark.parametrize("case", ["float8 to uint8", "int8 weight", "e5m2", "uint8 activation"])
 def test_what_does_not_fit(case: str) -> None:
     x = torch.randn(4, 24)
     runs: dict[str, tuple[Callable[..., Any], nn.Module]] = {
         "float8 to uint8": (lambda m, x: q(m(fq8(x)), OUT), Layer()),
-        "uint8 weight kernel": (lambda m, x: m(fq8(x)), b.Linear()),
+        "int8 weight": (lambda m, x: m(fq8(x)), b.Linear()),
         "e5m2": (lambda m, x: m(_e5m2(x)), Layer()),
-        "weight scales": (lambda m, x: m(b.fq(x)), Layer()),
+        "uint8 activation": (lambda m, x: m(b.fq(x)), Layer()),
     }
     function, part = runs[case]
     fast = checked(net(function, [part], [x]), [x])
     assert b.kinds(fast) == (["qlinear_pointwise.default"] if case == "float8 to uint8" else [])
-    assert b.borders(fast)[0] == (case in ("float8 to uint8", "weight scales"))
+    assert b.borders(fast)[0] == (case in ("float8 to uint8", "uint8 activation"))
 
 
 def _e5m2(x: Tensor) -> Tensor:
