@@ -13,7 +13,8 @@ from qegraph.snapshot import Snapshot
 SYMBOLIC_SIZE = 8
 """What an unknown dim counts as."""
 
-ITEM_BYTES = {"float32": 4, "int32": 4, "float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "uint8": 1, "int8": 1}
+ITEM_BYTES = {"float32": 4, "int32": 4, "float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "uint8": 1, "int8": 1,
+              "float8_e4m3fn": 1}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,14 @@ class Machine:
                    made, so it is never worth a second contraction. A dequantize before a contraction is not.
     conv_zero_point  more for an activation whose zero point isn't 0.
     linear_row     for each row of a linear, beside its arithmetic.
+    float8_decoded float8 elements made floats per µs: the kernels do that with the whole weight on every call.
     group_channels channels per group from which a grouped convolution runs at the full rate.
     """
 
     int8_macs: float = 500_000.0
     float_macs: float = 50_000.0
+    float8_macs: float = 45_000.0
+    float8_decoded: float = 220.0
     bandwidth: float = 10_000.0
     conv_call: float = 28.0
     conv_zero_point: float = 2.0

@@ -80,11 +80,14 @@ class Emitter:
             node.meta[META]["equals"] = value.name
 
     def _output(self, item: Any) -> Any:
-        """An output that the source made anew is never the caller's own tensor."""
+        """An output that the source made anew is never the caller's own tensor, nor a part of a joined product."""
         if not isinstance(item, Ref):
             return item
         value = self.program.values[item.index]
-        node = self.node(self.freezer.value_class[item.index])
+        eclass = self.freezer.value_class[item.index]
+        node = self.node(eclass)
+        if self.snapshot.nodes[self.selection.choice[eclass]].op == "Part":
+            return self.graph.call_function(aten.contiguous.default, (node,))
         fresh = value.kind == "call" and value.target in (aten.clone.default, aten.contiguous.default)
         if fresh and isinstance(node, fx.Node) and node.op in ("placeholder", "get_attr"):
             return self.graph.call_function(aten.clone.default, (node,))

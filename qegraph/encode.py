@@ -11,7 +11,7 @@ from qegraph import facts
 from qegraph.engine import Engine
 from qegraph.lang.terms import CONSTRUCTORS, Expr, Tensor, Tensors
 from qegraph.lang.vocabulary import leaf, opaque
-from qegraph.ops import READERS
+from qegraph.ops import reader_of
 from qegraph.program import Program, Ref, Value, map_refs, operands
 from qegraph.torch_names import dtype_name
 
@@ -79,7 +79,7 @@ class Encoder:
     def _read(self, value: Value) -> Expr:
         if value.kind in ("input", "constant"):
             return leaf(self._leaf(value))
-        reader = READERS.get(value.target) if value.kind == "call" and value.pure else None
+        reader = reader_of(value.target) if value.kind == "call" and value.pure else None
         tensors = isinstance(value.fake, torch.Tensor)
         term = reader(self, value) if reader is not None and tensors else None
         return term if term is not None else self._opaque(value)

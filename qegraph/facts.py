@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qegraph.kernels import ACTIVATIONS, MAX_REDUCTION, accepted, adds_in_32_bits, optional_kernels
+from qegraph.kernels import MAX_REDUCTION, WEIGHTS, accepted, activations, adds_in_32_bits, optional_kernels
 
 DECLARATIONS = """
 (function dtype (T) String :no-merge)
@@ -32,6 +32,13 @@ DECLARATIONS = """
 (relation present (String))
 (relation exact-here (T Q))
 (relation absorbs (T))
+(relation sums-rows (String))
+(relation joins (String))
+(function layout (Q) Dims :no-merge)
+(relation attends (String))
+(function place (T) i64 :merge (max old new))
+(function parts (T) i64 :merge (min old new))
+(function next-sibling (K T Q F Q i64) i64 :merge (min old new))
 (relation stacks (T T))
 (relation adds-up (T T Dims))
 (relation accepts (String String String String))
@@ -39,6 +46,8 @@ DECLARATIONS = """
 (relation unpadded (K))
 (function step (Q) f64 :no-merge)
 (function largest-sum (Q T) f64 :no-merge)
+(relation reads-weights (String String))
+(relation stores (String String))
 (function storage (Q) String :no-merge)
 (function q-dtype (Q) String :no-merge)
 (function kind-name (K) String :no-merge)
@@ -61,9 +70,18 @@ _DATA = """
 (= q (PerChannel s z a lo hi d)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (PerChannel s z 0 lo hi d)) => (along-outputs q)
 (= q (PerChannel s z a lo hi d)) (zeros z) => (symmetric q)
+(= q (Float8 s)) => (set (q-dtype q) "float8_e4m3fn") (set (storage q) "float8") (per-tensor q) (along-outputs q) (symmetric q) (spans-dtype q)
+(= q (Float8 s)) (> s 0.0) (< s 1e30) => (positive q)
+(= q (JoinedParams p r n m)) (= d (q-dtype p)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (Real d)) => (set (storage q) "real")
 (= q (Absent)) => (set (storage q) "absent")
+(= q (PerTensor s z lo hi d)) (= l (vec-empty)) => (set (layout q) l)
+(= q (PerChannel s z a lo hi d)) (= l (vec-empty)) => (set (layout q) l)
+(= q (Float8 s)) (= l (vec-empty)) => (set (layout q) l)
+(= q (Blocks4 s z c)) (= t (shape s)) (= l (vec-set t 0 1)) => (set (layout q) l)
+(= q (JoinedParams p r n m)) (= l (layout p)) => (set (layout q) l)
 (= k (Linear)) => (set (kind-name k) "linear")
+(= k (Linear4)) => (set (kind-name k) "linear4")
 (= k (Conv s p d g)) (= 1 (vec-length s)) => (set (kind-name k) "conv1d")
 (= k (Conv s p d g)) (= 2 (vec-length s)) => (set (kind-name k) "conv2d")
 (= k (Conv s p d g)) (= 3 (vec-length s)) => (set (kind-name k) "conv3d")
@@ -71,7 +89,7 @@ _DATA = """
 (= k (Conv s (vec-of 0 0) d g)) => (unpadded k)
 (= k (Conv s (vec-of 0 0 0) d g)) => (unpadded k)
 (= f (Fn n a b)) => (set (fn-name f) n)
-"""
+"""  # noqa: E501
 
 # Shapes and dtypes of values that rules introduce.
 _TENSORS = """
@@ -93,6 +111,13 @@ _TENSORS = """
 (= e (Flip x)) (= (dtype x) "int8") => (set (dtype e) "uint8")
 (= e (Flip x)) (= (dtype x) "uint8") => (set (dtype e) "int8")
 (= e (Flip x)) (= (dtype e) "int8") => (set (dtype x) "uint8")
+(= e (Joined x y n m)) => (constant e)
+(= e (Joined x y n m)) (= s (shape x)) (= d (dtype x)) (= t (vec-set s 0 (+ n m))) => (set (shape e) t) (set (dtype e) d)
+(= e (Joined x y n m)) (= s (shape y)) (= d (dtype y)) (= t (vec-set s 0 (+ n m))) => (set (shape e) t) (set (dtype e) d)
+(= e (Softmax x c m)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
+(= e (QBinary f x qx y qy q)) (= s (shape x)) (= d (q-dtype q)) => (set (shape e) s) (set (dtype e) d)
+(= e (QGemm (Linear4) x qx w qw b o qo f (Real d))) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (* 2 (* (vec-get v 0) (vec-get v 3))))) => (set (shape e) y) (set (dtype e) d)
+(= e (Part x a n)) (= s (shape x)) (= d (dtype x)) (= t (vec-push (vec-pop s) n)) => (set (shape e) t) (set (dtype e) d)
 (= e (Unary f x)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Gemm (Linear) x w b)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
 (= e (Mul x (Scalar a))) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
@@ -115,6 +140,7 @@ _KERNEL = """
 (= e (Moved (View a) x)) (constant x) => (constant e)
 (= e (Moved (Permute a) x)) (constant x) => (constant e)
 (= e (Dequantize w (PerTensor s z lo hi d) t)) (constant w) (> s 1e-30) => (scales-fit (PerTensor s z lo hi d) w)
+(= e (Dequantize w (Float8 s) t)) (constant w) (> s 1e-30) => (scales-fit (Float8 s) w)
 (= e (Dequantize w (PerChannel s z a lo hi d) t)) (sound-scales s) (= v (shape w)) (= n (vec-get v a)) (= (shape s) (vec-of n)) => (scales-fit (PerChannel s z a lo hi d) w)
 (= e (Moved (View a) w)) (= 2 (rank w)) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
 (= e (Moved (Expand a) w)) (= 2 (rank w)) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
@@ -126,6 +152,16 @@ _KERNEL = """
 (= e (MaxPool x a b c d f)) (below-128 x) => (below-128 e)
 """  # noqa: E501
 
+# Linears on the same codes, in the order of the source: `place` is an e-class's last source value, that of a joined one
+# its last part's; `parts` is how many linears of the source a weight is of.
+_SIBLINGS = """
+(= e (N i)) (= e (QGemm k x qx w qw b (Nothing) (Absent) f q)) (joins (kind-name k)) => (set (place e) i) (set (parts w) 1)
+(= e (Part x a n)) (= i (place e)) => (set (place x) i)
+(= e (Joined w v n m)) (= a (parts w)) (= b (parts v)) => (set (parts e) (+ a b))
+(= i (place e)) (= e (N i)) (= j (place g)) (= g (N j)) (= e (QGemm k x qx w qw b (Nothing) (Absent) f q)) (= g (QGemm k x qx v qv c (Nothing) (Absent) f q)) (< i j) => (set (next-sibling k x qx f q i) j)
+"""  # noqa: E501
+
+_FLOAT8 = "(= e (Dequantize x q t)) (= q (Float8 s)) => (exact-here x q)"
 _EXACT_HERE = "(= e (Dequantize x q t)) (per-tensor q) => (exact-here x q)"
 _EXACT_BELOW_128 = "(= e (Dequantize x q t)) (per-tensor q) (below-128 x) => (exact-here x q)"
 
@@ -141,12 +177,28 @@ def statements() -> Iterator[str]:
         yield f'(set (dtype-high "{dtype}") {high})'
     for row in accepted():
         yield f"(accepts {' '.join(map(_quoted, row))})"
+    yield from (f'(sums-rows "{dtype}")' for dtype in ("int8", "float8_e4m3fn"))
+    yield from (f'(attends "{dtype}")' for dtype in ("uint8", "float8_e4m3fn"))
+    yield '(joins "linear")'
     for name in optional_kernels():
         yield f"(present {_quoted(name)})"
-    for row in ACTIVATIONS:
-        yield f"(reads {' '.join(map(_quoted, row))})"
-    lines = [*_DATA.splitlines(), *_TENSORS.splitlines(), *_KERNEL.splitlines(), *_permuted_shapes(), *_reductions()]
-    lines.append(_EXACT_HERE if adds_in_32_bits() else _EXACT_BELOW_128)
+        if name == "da8w4_linear":
+            yield '(joins "linear4")'
+    for kind, dtype in activations():
+        yield f"(reads {_quoted(kind)} {_quoted(dtype)})"
+    for dtype, weight in WEIGHTS:
+        yield f"(reads-weights {_quoted(dtype)} {_quoted(weight)})"
+    for storage in ("codes", "float8"):
+        yield f"(stores {_quoted(storage)} {_quoted(storage)})"
+    lines = [
+        *_DATA.splitlines(),
+        *_TENSORS.splitlines(),
+        *_KERNEL.splitlines(),
+        *_SIBLINGS.splitlines(),
+        *_permuted_shapes(),
+        *_reductions(),
+    ]
+    lines += [_FLOAT8, _EXACT_HERE if adds_in_32_bits() else _EXACT_BELOW_128]
     for number, line in enumerate(filter(None, lines)):
         body, _, head = line.partition(" => ")
         yield f'(rule ({body}) ({head}) :ruleset {RULESET} :name "fact-{number}")'

@@ -69,7 +69,7 @@ class PackedWeight(torch.nn.Module):
 
     def _digest(self) -> str:
         plain = self.weight.detach().contiguous()
-        digest = hashlib.sha256(plain.numpy().tobytes())
+        digest = hashlib.sha256(plain.view(torch.uint8).numpy().tobytes())
         digest.update(repr((type(self).__name__, tuple(plain.shape), self.layout)).encode())
         return digest.hexdigest()[:24]
 

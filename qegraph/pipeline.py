@@ -21,7 +21,7 @@ from qegraph.freeze import Freezer
 from qegraph.lang.rule import Rule
 from qegraph.load_rules import select
 from qegraph.ops import WORDS
-from qegraph.report import Account, Report, account, float_gemms
+from qegraph.report import LOWERINGS, Account, Report, account, float_gemms
 from qegraph.saturate import Budget, near_misses, saturate
 from qegraph.snapshot import ENode, Snapshot
 
@@ -78,7 +78,7 @@ def optimize(
         with clock.stage("report"):
             failures = {}
             if float_gemms(snapshot, selection):
-                lowering = [rule for rule in chosen if rule.rhs.head == "QGemm" and rule.lhs.head == "Gemm"]
+                lowering = [rule for rule in chosen if (rule.lhs.head, rule.rhs.head) in LOWERINGS]
                 near_misses(engine, lowering)
                 failures = freezer.failures(lowering)
     of = Account(program, snapshot, selection, freezer.value_class, module)

@@ -18,6 +18,9 @@ from qegraph.snapshot import ENode, Snapshot
 
 META = "qegraph"
 
+LOWERINGS = {("Gemm", "QGemm"), ("EmbeddingBag", "QEmbeddingBag"), ("Quantize", "QAttention")}
+"""Words on the two sides of the rules that choose a kernel: if none holds, their guards say why."""
+
 
 @dataclass(frozen=True)
 class Contraction:
@@ -139,15 +142,17 @@ def float_gemms(snapshot: Snapshot, selection: Selection) -> tuple[int, ...]:
     return tuple(
         eclass
         for eclass in selection.order
-        if snapshot.nodes[selection.choice[eclass]].op in ("Gemm", "Matmul", "Opaque")
+        if snapshot.nodes[selection.choice[eclass]].op in ("Gemm", "Matmul", "EmbeddingBag", "Opaque")
         and _reads_codes(snapshot, snapshot.nodes[selection.choice[eclass]])
     )
 
 
 def _reads_codes(snapshot: Snapshot, node: ENode) -> bool:
-    """The second operand (the weight) or both are dequantized, possibly rearranged."""
+    """Both operands (of an embedding bag, its rows) are dequantized, possibly rearranged."""
     if node.op == "Opaque":
         return False
+    if node.op == "EmbeddingBag":
+        return _dequantized(snapshot, node.children[0])
     operands = [arg.number for arg in node.args if hasattr(arg, "number")]
     return _dequantized(snapshot, operands[0]) and _dequantized(snapshot, operands[1])
 
@@ -175,11 +180,20 @@ def contractions(of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]]
         op = made.get("op", "")
         if op == "QGemm" and "pointwise" in str(node.target):
             found.append(_int8(of, node, made, convolutions))
-        elif op in ("Gemm", "Matmul") or _is_opaque_gemm(node):
+        elif op in ("Gemm", "Matmul", "EmbeddingBag") or _is_opaque_gemm(node):
             source = made["equals"] if made else node.name
             eclass = of.value_class.get(of.program.source_nodes.get(source or "", -1), -1)
-            found.append(_float(node, source, op, eclass in floats, failures.get(eclass, ())))
+            if op != "EmbeddingBag" or eclass in floats:
+                found.append(_float(node, source, op, eclass in floats, _failures(of.snapshot, eclass, failures)))
     return tuple(found)
+
+
+def _failures(
+    snapshot: Snapshot, eclass: int, failures: Mapping[int, Sequence[tuple[Rule, int]]]
+) -> Sequence[tuple[Rule, int]]:
+    """Of the rules that match here, or, for the last product of an attention, at what quantizes it."""
+    quantized = (n.eclass for n in snapshot.nodes if n.op == "Quantize" and n.children[0] == eclass)
+    return failures.get(eclass) or [each for reader in quantized for each in failures.get(reader, ())]
 
 
 def _is_opaque_gemm(node: fx.Node) -> bool:
@@ -202,10 +216,14 @@ def _float(
     node: fx.Node, source: str | None, op: str, quantized: bool, failures: Sequence[tuple[Rule, int]]
 ) -> Contraction:
     kind = "linear" if "linear" in str(node.target) else "conv" if "conv" in str(node.target) else "matmul"
-    reason = ""
-    if quantized:
-        reason = _reason(failures) or "no int8 kernel for this product: its second operand is not a constant weight"
+    kind = "embedding bag" if op == "EmbeddingBag" else kind
+    reason = _reason(failures) or _OFF[op == "EmbeddingBag"] if quantized else ""
     return Contraction(node.name, source or "", kind, False, quantized=quantized, reason=reason)
+
+
+_OFF = ("no int8 kernel for this product: its second operand is not a constant weight",
+        "the kernel wants no bag to be empty, so its rule is off by default [embedding-bag-of-codes]")  # fmt: skip
+"""Without a rule that came near: the reason for a product, and for an embedding bag."""
 
 
 def _reason(failures: Sequence[tuple[Rule, int]]) -> str:

@@ -29,6 +29,7 @@ from qegraph.lang import (
     kernel_adds_bias,
     kernel_reads_activation,
     kernel_reads_weight,
+    kernel_stores,
     max_pool,
     move,
     nothing,
@@ -49,6 +50,7 @@ from qegraph.lang import (
     unary,
     vec,
     view,
+    weights_are,
 )
 from qegraph.lang.rule import Rewrite
 
@@ -65,7 +67,7 @@ def gemm_int8(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor
     return (
         rewrite(gemm(k, dequantize(x, qx, "float32"), dequantize(w, qw, "float32"), b))
         .to(qgemm(k, x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT))
-        .when(*kernel_reads_activation(k, x, qx), *kernel_reads_weight(k, w, qw), kernel_adds_bias(w, b))
+        .when(*kernel_reads_activation(k, x, qx), *kernel_reads_weight(qx, w, qw), kernel_adds_bias(w, b))
     )
 
 
@@ -110,7 +112,7 @@ def requantize(
     return (
         rewrite(quantize(qgemm(k, x, qx, w, qw, b, o, qo, f, FLOAT), q))
         .to(qgemm(k, x, qx, w, qw, b, o, qo, f, q))
-        .when(spans_dtype(q), positive_scale(q), kernel_accepts(k, qo, q, f))
+        .when(spans_dtype(q), positive_scale(q), kernel_stores(qx, q), kernel_accepts(k, qo, q, f))
     )
 
 
@@ -123,7 +125,7 @@ def requantize_residual(
     return (
         rewrite(quantize(product, q))
         .to(qgemm(k, x, qx, w, qw, b, y, qy, f, q))
-        .when(spans_dtype(q), positive_scale(q), stored_like(y, q), kernel_accepts(k, qy, q, f))
+        .when(spans_dtype(q), positive_scale(q), stored_like(y, q), kernel_stores(qx, q), kernel_accepts(k, qy, q, f))
     )
 
 
@@ -198,7 +200,9 @@ def average_pool_int8(
     return (
         rewrite(avg_pool(dequantize(x, qx, "float32"), k, st, pd))
         .to(qgemm(kind, x, qx, ones, share, nothing(), nothing(), absent(), identity(), FLOAT))
-        .when(odd_window(k, h, w), channels_are(x, c), *kernel_reads_activation("conv2d", x, qx))
+        .when(
+            odd_window(k, h, w), channels_are(x, c), weights_are(qx, "int8"), *kernel_reads_activation("conv2d", x, qx)
+        )
     )
 
 

@@ -316,7 +316,7 @@ def test_sum_never_overwrites_what_is_read_again(part: Callable[..., nn.Module],
     x = rows(2, 16) if part is Linear else b.image()
     parts = [Linear(16, 16), Linear(16, 16)] if part is Linear else [Conv(), Conv()]
     fast = checked(net(function, parts, [x]), [x])
-    assert sorted(post_ops(fast)) in (["", "add"], ["", "add", "add"])
+    assert sorted(post_ops(fast)) in (["", "add"], ["", "add", "add"], [""])  # or both as one, where x is read twice
 
 
 @pytest.mark.parametrize("part", [Linear, Conv])
@@ -382,7 +382,7 @@ def test_shared_activation() -> None:
     three = [Linear(), Linear(), Linear()]
     gm = net(lambda k, m, n, x: [q(each(h), OUT) for h in [fq(x)] for each in (k, m, n)], three, [x])
     fast = checked(gm, [x])
-    assert post_ops(fast) == ["", "", ""] and borders(fast) == (1, 0)
+    assert post_ops(fast) == [""] and borders(fast) == (1, 0)  # run as one
 
 
 @pytest.mark.parametrize("part", [Linear, Conv])
@@ -406,7 +406,7 @@ def test_two_equal_consumers() -> None:
         return q(m(fq(h, OUT)), OUT), q(n(fq(h, OUT)), OUT)
 
     fast = checked(net(function, [Linear(), Linear(16), Linear(16)], [x]), [x])
-    assert post_ops(fast) == ["relu", "", ""] and borders(fast) == (1, 0)
+    assert post_ops(fast) == ["relu", ""] and borders(fast) == (1, 0)  # m and n run as one
 
 
 def test_codes_and_float_of_one_product() -> None:
@@ -448,7 +448,7 @@ def test_decomposed_shared_expand() -> None:
         return [q(each(h), OUT) for each in (k, m, n)]
 
     fast = checked(decomposed(function, [Linear() for _ in "kmn"], [x]), [x])
-    assert post_ops(fast) == ["", "", ""] and borders(fast) == (1, 0)
+    assert post_ops(fast) == [""] and borders(fast) == (1, 0)
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

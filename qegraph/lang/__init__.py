@@ -1,5 +1,6 @@
 """The language rules are written in: terms, the vocabulary, guards, `rewrite` and `@rule`."""
 
+from qegraph.lang.family_guards import *  # noqa: F403
 from qegraph.lang.guards import *  # noqa: F403
 from qegraph.lang.rule import Guard as Guard
 from qegraph.lang.rule import Rule as Rule

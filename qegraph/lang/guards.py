@@ -104,12 +104,25 @@ def kernel_reads_activation(kind: Kind | str, x: Tensor, qx: QParams) -> tuple[G
     )
 
 
-def kernel_reads_weight(kind: Kind, w: Tensor, qw: QParams) -> tuple[Guard, ...]:
+def weights_are(qx: QParams, dtype: Text | str) -> Guard:
+    """The kernels that read activations stored like qx read weights of this dtype."""
+    text = dtype if isinstance(dtype, Text) else f'"{dtype}"'
+    return Guard(
+        "weight-dtype",
+        "the kernel reads int8 weights (float8 with float8 activations)",
+        (f"(reads-weights (q-dtype {qx}) {text})",),
+    )
+
+
+def kernel_reads_weight(qx: QParams, w: Tensor, qw: QParams) -> tuple[Guard, ...]:
     """The weight is stored in a form the int8 kernels read."""
     return (
         is_constant(w),
+        weights_are(qx, Text("q-dtype", (qw,))),
         Guard(
-            "weight-dtype", "the kernel reads int8 weights", (f'(= (dtype {w}) "int8")', f'(= (q-dtype {qw}) "int8")')
+            "weight-codes",
+            "the weight must be stored in the dtype of its parameters",
+            (f"(= (dtype {w}) (q-dtype {qw}))",),
         ),
         Guard(
             "weight-symmetric", "the kernel ignores weight zero points; they must all be 0 (D7)", (f"(symmetric {qw})",)
@@ -139,6 +152,15 @@ def kernel_accepts(kind: Kind | str, qo: QParams, out: QParams, f: UnaryFn) -> G
         "kernel-accepts",
         "no kernel has this post-op with this operand and output (table in qegraph/kernels.py)",
         (f"(accepts {name} (storage {qo}) (storage {out}) (fn-name {f}))",),
+    )
+
+
+def kernel_stores(qx: QParams, out: QParams) -> Guard:
+    """What the kernels that read codes like qx can store, beside plain floats."""
+    return Guard(
+        "kernel-stores",
+        "a kernel that reads float8 doesn't store integers, and the other way round",
+        (f"(stores (storage {qx}) (storage {out}))",),
     )
 
 

@@ -47,6 +47,12 @@ def filled(shape: Dims, value: Integer | int, dtype: Text | str) -> Tensor:
     raise NotImplementedError
 
 
+@constructor("Joined")
+def joined(x: Tensor, y: Tensor, n: Integer | int, m: Integer | int) -> Tensor:
+    """A constant of our own: x with its n entries along dim 0, then y with its m. `nothing()` stands for zeros."""
+    raise NotImplementedError
+
+
 @constructor("Opaque")
 def opaque(uid: Integer | int, operands: Tensors) -> Tensor:
     """Any operator we don't model; equal uid and operands mean equal values."""
@@ -69,6 +75,24 @@ def per_channel(
     scales: Tensor, zero_points: Tensor, axis: Integer | int, low: Integer | int, high: Integer | int, dtype: Text | str
 ) -> QParams:
     """`per_tensor` with one scale and zero point for each index along `axis`."""
+    raise NotImplementedError
+
+
+@constructor("Float8")
+def float8(scale: Number | float) -> QParams:
+    """code = clamp(x / scale, -448, 448) rounded to float8_e4m3fn; x = code * scale."""
+    raise NotImplementedError
+
+
+@constructor("Blocks4")
+def blocks4(scales: Tensor, zero_points: Tensor, compensation: Tensor) -> QParams:
+    """The parameters of `linear4` weights, (outputs / n, groups, n), and what the kernel needs of their sums."""
+    raise NotImplementedError
+
+
+@constructor("JoinedParams")
+def joined_params(q: QParams, p: QParams, n: Integer | int, m: Integer | int) -> QParams:
+    """q for the first n entries along dim 0, p for the m after them. Weights only."""
     raise NotImplementedError
 
 
@@ -123,6 +147,12 @@ def conv(stride: Dims, padding: Dims, dilation: Dims, groups: Integer | int) -> 
     raise NotImplementedError
 
 
+@constructor("Linear4")
+def linear4() -> Kind:
+    """`linear` over 4-bit weights in torchao's blocks: (outputs / n, inputs / k, k, n / 2) bytes."""
+    raise NotImplementedError
+
+
 @constructor("Gemm")
 def gemm(kind: Kind, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """kind(x, w) + b, in floats. b is a vector over output channels, or `nothing()`."""
@@ -174,6 +204,35 @@ def qbatch_norm(
     raise NotImplementedError
 
 
+@constructor("EmbeddingBag")
+def embedding_bag(w: Tensor, indices: Tensor, offsets: Tensor) -> Tensor:
+    """y[i] = the sum of w[indices[j]] for offsets[i] <= j < offsets[i + 1]; the last offset is the end."""
+    raise NotImplementedError
+
+
+@constructor("QEmbeddingBag")
+def qembedding_bag(w: Tensor, qw: QParams, indices: Tensor, offsets: Tensor, out: QParams) -> Tensor:
+    """torchao's kernel of embedding_bag(dequantize(w, qw), ...), stored as `out`. It wants no bag to be empty."""
+    raise NotImplementedError
+
+
+@constructor("Softmax")
+def softmax(x: Tensor, scale: Number | float, mask: Tensor) -> Tensor:
+    """softmax(x * scale + mask) over the last dim; the mask may be `nothing()`."""
+    raise NotImplementedError
+
+
+@constructor("QAttention")
+def qattention(
+    x: Tensor, qx: QParams, key: Tensor, qk: QParams, value: Tensor, qv: QParams,
+    scale: Number | float, mask: Tensor, qa: QParams, out: QParams,
+) -> Tensor:  # fmt: skip
+    """torchao's kernel of attention on codes (batch, heads, tokens, channels): the scores x key^T, `softmax` of them
+    stored under qa, times value, stored as `out`.
+    """
+    raise NotImplementedError
+
+
 # -- elementwise -------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +272,14 @@ def div(x: Tensor, y: Tensor) -> Tensor:
     raise NotImplementedError
 
 
+@constructor("QBinary")
+def qbinary(name: Text | str, x: Tensor, qx: QParams, y: Tensor, qy: QParams, out: QParams) -> Tensor:
+    """The oneDNN kernel of quantize(name(dequantize(x, qx), dequantize(y, qy)), out); name is a key of
+    `qegraph.kernels.ELEMENTWISE`.
+    """
+    raise NotImplementedError
+
+
 # -- rearrangements ----------------------------------------------------------------------------------------------------
 
 
@@ -249,6 +316,12 @@ def move(m: Move, x: Tensor) -> Tensor:
 @constructor("Pad")
 def pad(x: Tensor, amounts: Dims, value: Number | float) -> Tensor:
     """x with `value` around it; amounts are before and after for each dim, the last dim first, as torch orders them."""
+    raise NotImplementedError
+
+
+@constructor("Part")
+def part(x: Tensor, start: Integer | int, length: Integer | int) -> Tensor:
+    """x[..., start : start + length]"""
     raise NotImplementedError
 
 

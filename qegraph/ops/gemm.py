@@ -12,12 +12,13 @@ from qegraph.cost import MACHINE, elements, traffic
 from qegraph.kernels import PARAMETERS, POST_OPS
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, vec, view
-from qegraph.ops.quant import scale_of
+from qegraph.ops.linear4 import emit_linear4
+from qegraph.ops.quant import dtype_in, scale_of
 from qegraph.ops.table import Emission, Reading, constant, emit_constant, reads, word
 from qegraph.packing import PackedConv, PackedLinear
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
-from qegraph.torch_names import aten, dtype_of, onednn
+from qegraph.torch_names import aten, onednn
 
 
 def _bias(reading: Reading, b: Any) -> Tensor:
@@ -108,8 +109,13 @@ def _matmul_cost(snapshot: Snapshot, node: ENode) -> float:
 
 def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
     kind, x, qx, w, _, _, other, _, f, out = node.args
-    out_bytes = elements(snapshot, node.eclass) * (1 if out.name == "PerTensor" else 4) / MACHINE.bandwidth
+    out_bytes = elements(snapshot, node.eclass) * (4 if out.name == "Real" else 1) / MACHINE.bandwidth
     work = _macs(snapshot, node.eclass, w.number) / MACHINE.int8_macs
+    if kind.name == "Linear4":
+        work = elements(snapshot, node.eclass) * abs(snapshot.shape[x.number][-1]) / MACHINE.int8_macs
+    if qx.name == "Float8":
+        decoded = elements(snapshot, w.number) / MACHINE.float8_decoded
+        work = decoded + _macs(snapshot, node.eclass, w.number) / MACHINE.float8_macs
     if kind.name == "Conv" and kind.args[3] > 1:
         channels = snapshot.shape.get(w.number, (1, MACHINE.group_channels))[1]
         work *= max(1.0, MACHINE.group_channels / channels)
@@ -153,12 +159,14 @@ def emit_matmul(emission: Emission, node: ENode) -> fx.Node:
 @word("QGemm", _qgemm_cost)
 def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     kind, x, qx, w, qw, b, _, qo, f, out = node.args
+    if kind.name == "Linear4":
+        return emit_linear4(emission, node)
     weight = emission.constant(w.number)
     scales = _scales(emission, qw)
     packed = _packed(emission, node, weight, scales)
     w_scale = emission.buffer("w_scale", scales)
     out_scale, out_zero = scale_of(out)
-    out_dtype = dtype_of(out.args[0] if out.name == "Real" else out.args[4])
+    out_dtype = dtype_in(out)
     head: list[Any] = [emission.node(x.number), *scale_of(qx), packed, w_scale, None]
     windows = [] if kind.name == "Linear" else [*map(list, kind.args[:3]), kind.args[3]]
     tail: list[Any] = [out_scale, out_zero, out_dtype]
@@ -193,8 +201,11 @@ def _post_op(f: Data) -> list[Any]:
 
 
 def _scales(emission: Emission, qw: Data) -> torch.Tensor:
-    if qw.name == "PerTensor":
+    if qw.name in ("PerTensor", "Float8"):
         return torch.tensor([qw.args[0]], dtype=torch.float32)
+    if qw.name == "JoinedParams":
+        first, second, n, m = qw.args
+        return torch.cat([_scales(emission, first).expand(n), _scales(emission, second).expand(m)])
     return emission.constant(qw.args[0].number)
 
 

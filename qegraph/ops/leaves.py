@@ -55,6 +55,21 @@ def constant_nothing(emission: Emission, node: ENode) -> torch.Tensor:
 word("Filled", free, fresh=False)(emit_constant)
 
 
+@constant("Joined")
+def constant_joined(emission: Emission, node: ENode) -> torch.Tensor:
+    x, y, *lengths = node.args
+    halves = zip((emission.constant(each.number) for each in (x, y)), lengths, strict=True)
+    return torch.cat([half if half.dim() else half.expand(length) for half, length in halves])
+
+
+@word("Joined", free, fresh=False)
+def emit_joined(emission: Emission, node: ENode) -> fx.Node | None:
+    """What joins nothing with nothing is nothing; it has no shape."""
+    if node.eclass not in emission.snapshot.shape:
+        return None
+    return emission.buffer("joined", emission.constant(node.eclass))
+
+
 @word("Opaque", _opaque_cost, fresh=False)
 def emit_opaque(emission: Emission, node: ENode) -> fx.Node:
     """The source node again, unchanged, reading what its operands have become."""

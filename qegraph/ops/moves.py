@@ -108,6 +108,16 @@ def constant_move(emission: Emission, node: ENode) -> torch.Tensor:
     return x.reshape(m.args[0]) if m.name == "View" else x.expand(m.args[0])
 
 
+def _part_cost(snapshot: Snapshot, node: ENode) -> float:
+    return MACHINE.view
+
+
+@word("Part", _part_cost, fresh=False)
+def emit_part(emission: Emission, node: ENode) -> fx.Node:
+    x, start, length = node.args
+    return emission.call(aten.slice.Tensor, emission.node(x.number), -1, start, start + length)
+
+
 def _cat_cost(snapshot: Snapshot, node: ENode) -> float:
     """The left operand's bytes are already paid where it is itself a concatenation: the chain is emitted as one."""
     left, right = node.args[0].number, node.args[1].number

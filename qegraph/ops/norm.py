@@ -9,11 +9,11 @@ from torch import fx
 from qegraph.cost import MACHINE, traffic
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import batch_norm, nothing
-from qegraph.ops.quant import scale_of
+from qegraph.ops.quant import dtype_in, scale_of
 from qegraph.ops.table import Emission, Reading, reads, reads_first_of, word
 from qegraph.program import Value
 from qegraph.snapshot import ENode, Snapshot
-from qegraph.torch_names import aten, dtype_of, onednn
+from qegraph.torch_names import aten, onednn
 
 
 @reads(aten.batch_norm.default)
@@ -55,6 +55,6 @@ def emit_batch_norm(emission: Emission, node: ENode) -> fx.Node:
 def emit_qbatch_norm(emission: Emission, node: ENode) -> fx.Node:
     x, qx, *statistics, eps, out = node.args
     operands = [emission.node(each.number) for each in statistics]
-    dtype = dtype_of(out.args[0] if out.name == "Real" else out.args[4])
+    dtype = dtype_in(out)
     x_node = emission.node(x.number)
     return emission.call(onednn.qbatch_norm2d.default, x_node, *scale_of(qx), *operands, eps, *scale_of(out), dtype)

@@ -76,7 +76,9 @@ def _cost(snapshot: Snapshot, node: ENode) -> float:
 
 
 def _max_pool_cost(snapshot: Snapshot, node: ENode) -> float:
-    return math.inf if snapshot.dtype.get(node.eclass) == "int8" else _cost(snapshot, node)  # no kernel
+    return (
+        math.inf if snapshot.dtype.get(node.eclass) in ("int8", "float8_e4m3fn") else _cost(snapshot, node)
+    )  # no kernel
 
 
 @word("MaxPool", _max_pool_cost)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.cost import MACHINE, traffic
+from qegraph.cost import MACHINE, elements, traffic
 from qegraph.facts import RANGES
 from qegraph.lang.terms import QParams, Tensor
 from qegraph.lang.vocabulary import dequantize, per_channel, per_tensor, quantize
@@ -82,7 +82,9 @@ def _quantize_cost(snapshot: Snapshot, node: ENode) -> float:
 
 
 def _dequantize_cost(snapshot: Snapshot, node: ENode) -> float:
-    per_tensor_params = node.args[1].name == "PerTensor"
+    per_tensor_params = node.args[1].name != "PerChannel"
+    if node.args[1].name == "Float8":
+        return MACHINE.dequantize_call + elements(snapshot, node.eclass) / MACHINE.float8_decoded
     call = MACHINE.dequantize_call if per_tensor_params else MACHINE.dequantize_weight_call
     return call + traffic(snapshot, node.eclass, *node.children[:1])
 
@@ -91,9 +93,17 @@ def _flip_cost(snapshot: Snapshot, node: ENode) -> float:
     return MACHINE.flip_call + traffic(snapshot, node.eclass, *node.children)
 
 
+def _emit_float8(emission: Emission, node: ENode, name: str, dtype: torch.dtype) -> fx.Node:
+    x, q, *_ = node.args
+    scale = emission.buffer("scale", torch.tensor([q.args[0]], dtype=torch.float32))
+    return emission.call(getattr(torch.ops.torchao, name).default, emission.node(x.number), scale, dtype)
+
+
 @word("Quantize", _quantize_cost)
 def emit_quantize(emission: Emission, node: ENode) -> fx.Node:
     x, q = node.args
+    if q.name == "Float8":
+        return _emit_float8(emission, node, "quantize_affine_float8_non_decomposed", torch.float8_e4m3fn)
     scale, zero_point, low, high, dtype = q.args
     target = quantized_decomposed.quantize_per_tensor.default
     return emission.call(target, emission.node(x.number), scale, zero_point, low, high, dtype_of(dtype))
@@ -102,6 +112,8 @@ def emit_quantize(emission: Emission, node: ENode) -> fx.Node:
 @word("Dequantize", _dequantize_cost)
 def emit_dequantize(emission: Emission, node: ENode) -> fx.Node:
     x, q, dtype = node.args
+    if q.name == "Float8":
+        return _emit_float8(emission, node, "dequantize_affine_float8_non_decomposed", dtype_of(dtype))
     if q.name == "PerTensor":
         target = quantized_decomposed.dequantize_per_tensor.default
         scale, zero_point, low, high, codes = q.args
@@ -134,4 +146,11 @@ def code_of(value: float, q: Data) -> int:
 
 def scale_of(q: Data) -> tuple[float, int]:
     """(scale, zero point) of literal per-tensor parameters; (1, 0) for plain floats."""
+    if q.name == "Float8":
+        return q.args[0], 0
     return (q.args[0], q.args[1]) if q.name == "PerTensor" else (1.0, 0)
+
+
+def dtype_in(q: Data) -> torch.dtype:
+    """How values are stored under per-tensor parameters, or as plain floats."""
+    return torch.float8_e4m3fn if q.name == "Float8" else dtype_of(q.args[0] if q.name == "Real" else q.args[4])

@@ -72,6 +72,7 @@ class Word:
 
 
 READERS: dict[Any, Reader] = {}
+NAMED_READERS: dict[str, Reader] = {}
 FIRST_READERS: dict[Any, Reader] = {}
 PART_READERS: dict[Any, Reader] = {}
 WORDS: dict[str, Word] = {}
@@ -86,6 +87,20 @@ def reads(*targets: Any) -> Callable[[Reader], Reader]:
         return reader
 
     return register
+
+
+def reads_named(*names: str) -> Callable[[Reader], Reader]:
+    """The same for operators that exist only once another package is imported: "namespace.name.overload"."""
+
+    def register(reader: Reader) -> Reader:
+        NAMED_READERS.update(dict.fromkeys(names, reader))
+        return reader
+
+    return register
+
+
+def reader_of(target: Any) -> Reader | None:
+    return READERS.get(target) or NAMED_READERS.get(str(target))
 
 
 def reads_first_of(*targets: Any) -> Callable[[Reader], Reader]:

@@ -1,0 +1,108 @@
+"""Guards of single families of kernels: linears that run as one, elementwise kernels, embedding bags, attention."""
+
+from __future__ import annotations
+
+from qegraph.lang.guards import codes_of, kernel_present, same_shape, spans_dtype
+from qegraph.lang.rule import Guard
+from qegraph.lang.terms import Expr, Integer, QParams, Tensor
+
+
+def next_of_same_operand(left: Tensor, right: Tensor, key: tuple[Expr, ...]) -> Guard:
+    """Of the contractions that share the key (activation, its parameters, post-op, output), `right` is the one that
+    follows `left` in the source. Binds what is new in either.
+    """
+    return Guard(
+        "next-of-same-operand",
+        "only contractions of the same codes with the same post-op and output run as one",
+        (f"(= j (next-sibling {' '.join(map(str, key))} (place {left})))", f"(= (N j) {right})"),
+        (left, right),
+    )
+
+
+MOST_PARTS = 4
+"""Most linears that run as one: with k on the same codes the e-graph grows like 4 k, and extraction stays exact."""
+
+
+def joinable(
+    left: Tensor,
+    right: Tensor,
+    qw: QParams,
+    qv: QParams,
+    entries: tuple[Integer, Integer],
+    outputs: tuple[Integer, Integer],
+) -> Guard:
+    """Binds, for the contractions left and right, the sizes of dim 0 of their weights and their numbers of outputs."""
+    _, _, _, w, _, b, *_ = list(left.args or ())
+    _, _, _, v, _, c, *_ = list(right.args or ())
+    (n, m), (r, t) = entries, outputs
+    return Guard(
+        "joinable",
+        f"at most {MOST_PARTS} weights and biases of one layout are joined, when the graph is made: all constants",
+        (
+            f"(= {n} (vec-get (shape {w}) 0))",
+            f"(= {m} (vec-get (shape {v}) 0))",
+            f"(= {r} (last-dim {left}))",
+            f"(= {t} (last-dim {right}))",
+            *(f"(constant {each})" for each in (w, v, b, c)),
+            f"(= (vec-set (shape {w}) 0 1) (vec-set (shape {v}) 0 1))",
+            f"(= (layout {qw}) (layout {qv}))",
+            f"(< (parts {w}) {MOST_PARTS})",
+        ),
+        (n, m, r, t),
+    )
+
+
+def kernel_combines(name: str, x: Tensor, qx: QParams, y: Tensor, qy: QParams, q: QParams) -> tuple[Guard, ...]:
+    """The elementwise kernels of two codes read and store uint8, both operands in one shape."""
+    stored = " ".join(f'(= (q-dtype {each}) "uint8") (per-tensor {each}) (positive {each})' for each in (qx, qy, q))
+    return (
+        Guard(
+            "elementwise-right-here",
+            f"{name} is not there, or is wrong on this machine (self-test in qegraph/kernels.py)",
+            (f'(present "{name}")',),
+        ),
+        Guard("elementwise-uint8", "the elementwise kernels read and store uint8 with one scale", (stored,)),
+        codes_of(x, qx),
+        codes_of(y, qy),
+        same_shape(x, y),
+        spans_dtype(q),
+    )
+
+
+def kernel_sums_rows(w: Tensor, qw: QParams) -> tuple[Guard, ...]:
+    return (
+        kernel_present("scaled_embedding_bag"),
+        Guard(
+            "bag-rows",
+            "the embedding kernel reads int8 or float8 rows under one scale, with zero point 0",
+            (f"(per-tensor {qw})", f"(symmetric {qw})", f"(positive {qw})", f"(sums-rows (q-dtype {qw}))"),
+        ),
+        codes_of(w, qw),
+    )
+
+
+def kernel_attends(x: Tensor, params: tuple[QParams, ...], operands: tuple[Tensor, ...]) -> tuple[Guard, ...]:
+    """All codes, those of the probabilities and of the result too, are stored alike."""
+    first, *others = params
+    alike = " ".join(f"(= (q-dtype {each}) (q-dtype {first}))" for each in others)
+    codes = " ".join(f"(= (dtype {each}) (q-dtype {first}))" for each in operands)
+    full = " ".join(f"(per-tensor {each}) (spans-dtype {each}) (positive {each})" for each in params)
+    return (
+        kernel_present("qscaled_dot_product"),
+        Guard(
+            "attention-codes",
+            "the attention kernel reads and stores uint8, or float8, throughout",
+            (f"(attends (q-dtype {first}))", alike, codes),
+        ),
+        Guard("attention-params", "the attention kernel takes one scale and the whole range everywhere", (full,)),
+        Guard("attention-rank", "the attention kernel takes (batch, heads, tokens, channels)", (f"(= 4 (rank {x}))",)),
+    )
+
+
+def is_mask(m: Tensor, scores: Tensor) -> Guard:
+    """Of the forms the attention kernel takes: the shape of the scores, some dims 1, or their last two."""
+    return Guard(
+        "is-mask",
+        "the mask must be float32 and of the rank of the scores",
+        (f'(= (dtype {m}) "float32")', f"(= (rank {m}) (rank {scores}))"),
+    )
