@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+from qegraph.lang.guards import ROOT
 from qegraph.lang.rule import Rule
 from qegraph.lang.terms import CONSTRUCTORS, Expr
 
 RULESET = "rewrites"
 DIAGNOSIS = "diagnosis"
-ROOT = "root-of-match"
 
 
 def statements(rule: Rule) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qegraph.kernels import ACTIVATIONS, accepted, adds_in_32_bits, optional_kernels
+from qegraph.kernels import ACTIVATIONS, FLOATS, accepted, adds_in_32_bits, optional_kernels
 
 DECLARATIONS = """
 (function dtype (T) String :no-merge)
@@ -27,7 +27,10 @@ DECLARATIONS = """
 (relation saturates-at-zero (Q))
 (relation present (String))
 (relation exact-here (T Q))
+(relation from-accumulator (T))
 (relation absorbs (T))
+(relation float-dtype (String))
+(relation half-dtype (String))
 (relation stacks (T T))
 (relation accepts (String String String String))
 (relation reads (String String))
@@ -50,7 +53,9 @@ _DATA = """
 (= q (PerTensor s z lo hi d)) (= z lo) => (saturates-at-zero q)
 (= q (PerChannel s z a lo hi d)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (PerChannel s z 0 lo hi d)) => (along-outputs q)
-(= q (Real d)) => (set (storage q) "real")
+(= q (Dynamic s z lo hi d)) => (set (q-dtype q) d) (set (storage q) "dynamic") (per-tensor q)
+(= q (Dynamic s z lo hi d)) (= lo (dtype-low d)) (= hi (dtype-high d)) => (spans-dtype q)
+(= q (Real d)) => (set (storage q) d)
 (= q (Absent)) => (set (storage q) "absent")
 (= k (Linear)) => (set (kind-name k) "linear")
 (= k (Conv s p d g)) (= 1 (vec-length s)) => (set (kind-name k) "conv1d")
@@ -70,6 +75,10 @@ _TENSORS = """
 (= e (Flip x)) (= s (shape x)) => (set (shape e) s) (set (dtype e) "uint8")
 (= e (Unary f x)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Gemm (Linear) x w b)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
+(= e (Cast x d)) (= s (shape x)) => (set (shape e) s) (set (dtype e) d)
+(= e (Cast x d)) (= s (shape e)) => (set (shape x) s)
+(= e (QGemm k x qx w qw b o qo f (Real d))) => (set (dtype e) d)
+(= e (Add x y)) (= d (dtype x)) (= d (dtype y)) => (set (dtype e) d)
 (= e (Mul x (Scalar a))) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Mul x y)) (= s (shape x)) (= s (shape y)) (= d (dtype x)) (= d (dtype y)) => (set (shape e) s) (set (dtype e) d)
 (= e (Moved (View s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
@@ -79,12 +88,15 @@ _TENSORS = """
 # What the int8 kernels need to know about their operands.
 _KERNEL = """
 (= e (Gemm k x (Dequantize w q t) b)) (= b (Nothing)) => (bias-fits b w)
-(= e (Gemm k x (Dequantize w q t) b)) (= v (shape w)) (= n (vec-get v 0)) (= (shape b) (vec-of n)) (= (dtype b) "float32") => (bias-fits b w)
-(= e (QGemm k x qx w qw b o qo (Fn "identity" 0.0 0.0) (Real d))) => (absorbs e)
+(= e (Gemm k x (Dequantize w q t) b)) (= v (shape w)) (= n (vec-get v 0)) (= (shape b) (vec-of n)) (float-dtype (dtype b)) => (bias-fits b w)
+(= e (QGemm k x qx w qw b o qo f (Real "float32"))) => (from-accumulator e)
+(= e (Moved m x)) (from-accumulator x) => (from-accumulator e)
+(= e (QGemm k x qx w qw b o qo (Fn "identity" 0.0 0.0) (Real "float32"))) => (absorbs e)
 (= e (Moved m x)) (absorbs x) => (absorbs e)
 (= e (Moved m w)) (= 2 (rank w)) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
 (= e (Moved m x)) (stacks x w) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
 (= e (Quantize x (PerTensor s z lo hi d))) (>= lo 0) (< hi 128) => (below-128 e)
+(= e (Quantize x (Dynamic s z lo hi d))) (>= lo 0) (< hi 128) => (below-128 e)
 (= e (Moved m x)) (below-128 x) => (below-128 e)
 (= e (MaxPool x a b c d f)) (below-128 x) => (below-128 e)
 """  # noqa: E501
@@ -102,6 +114,10 @@ def statements() -> Iterator[str]:
     for dtype, (low, high) in RANGES.items():
         yield f'(set (dtype-low "{dtype}") {low})'
         yield f'(set (dtype-high "{dtype}") {high})'
+    for dtype in FLOATS:
+        yield f"(float-dtype {_quoted(dtype)})"
+    for dtype in FLOATS[1:]:
+        yield f"(half-dtype {_quoted(dtype)})"
     for row in accepted():
         yield f"(accepts {' '.join(map(_quoted, row))})"
     for name in optional_kernels():

@@ -2,7 +2,7 @@
 
 Measured with oneDNN 3.12 by calling every combination; `tests/test_kernels.py` calls them again. Numerics, for all of
 them: acc = sum((x - x_zp) * w) exactly in int32; y = acc * x_scale * w_scale[n] + bias + other in float32; then the
-post-op; for an integer output sat(rne(y / out_scale + out_zp)), the zero point added before rounding.
+post-op; a half output is that, rounded once; for an integer output sat(rne(y / out_scale + out_zp)), the zero point added before rounding.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ UNARY_POST_OPS = {
 }
 RESIDUAL_POST_OPS = ("relu",)
 
+FLOATS = ("float32", "bfloat16", "float16")
+FLOAT_OUTPUTS = {"linear": FLOATS, **dict.fromkeys(("conv1d", "conv2d", "conv3d"), FLOATS[:2])}
+"""kind -> the float dtypes it stores. Whether a convolution stores float16 depends on its sizes and on the CPU."""
+
 ACTIVATIONS = (("linear", "uint8"), ("linear", "int8"), ("conv1d", "uint8"), ("conv2d", "uint8"), ("conv3d", "uint8"))
 """(kind, activation dtype) the kernels read."""
 
-RESIDUALS = (("linear", "real", "real"), ("linear", "real", "codes"), ("linear", "codes", "codes"),
-             ("conv2d", "real", "real"), ("conv2d", "codes", "codes"))  # fmt: skip
+RESIDUALS = (*((("linear", other, out)) for other in FLOATS for out in (*FLOATS, "codes")), ("linear", "codes", "codes"),
+             *(("conv2d", each, each) for each in (*FLOAT_OUTPUTS["conv2d"], "codes")))  # fmt: skip
 """(kind, storage of the residual, storage of the output) the kernels add; codes have the output's dtype."""
 
 POST_OPS = {
@@ -47,9 +51,9 @@ PARAMETERS = {"clamp": 2, "leaky_relu": 1}
 
 
 def accepted() -> Iterator[tuple[str, str, str, str]]:
-    """All (kind, residual storage, output storage, post-op) with a kernel; storage is real, codes or absent."""
+    """All (kind, residual storage, output storage, post-op) with a kernel; storage is a dtype, codes or absent."""
     for kind, post_ops in UNARY_POST_OPS.items():
-        for out in ("real", "codes"):
+        for out in (*FLOAT_OUTPUTS[kind], "codes"):
             for f in ("identity", *post_ops):
                 yield kind, "absent", out, f
     for kind, other, out in RESIDUALS:

@@ -8,11 +8,13 @@ from qegraph.lang import (
     Number,
     QParams,
     Tensor,
+    Text,
     UnaryFn,
     absent,
     absorbs,
     add,
     avg_pool,
+    cast,
     channels_are,
     conv,
     dequantize,
@@ -36,13 +38,13 @@ from qegraph.lang import (
     qgemm,
     quantize,
     real,
+    result_shape,
     rewrite,
     rule,
     same_dtype,
     shape_is,
     spans_dtype,
     stored_like,
-    sum_shape,
     unary,
     vec,
     view,
@@ -57,11 +59,11 @@ def plus_128(i: Integer) -> Integer:
 
 
 @rule
-def gemm_int8(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor) -> Rewrite:
+def gemm_int8(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, d: Text) -> Rewrite:
     """gemm(dq(x), dq(w)) + b = s_x s_w sum((x - z_x) w) + b : the sum of the codes is exact in int32"""
     return (
-        rewrite(gemm(k, dequantize(x, qx, "float32"), dequantize(w, qw, "float32"), b))
-        .to(qgemm(k, x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT))
+        rewrite(gemm(k, dequantize(x, qx, d), dequantize(w, qw, d), b))
+        .to(cast(qgemm(k, x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT), d))
         .when(*kernel_reads_activation(k, x, qx), *kernel_reads_weight(k, w, qw), kernel_adds_bias(w, b))
     )
 
@@ -95,7 +97,7 @@ def residual_broadcast(g: Tensor, y: Tensor, s: Dims, t: Dims) -> Rewrite:
     return (
         rewrite(add(g, y))
         .to(add(g, move(expand(s), y)))
-        .when(absorbs(g), shape_is(g, s), shape_is(y, t), differs(s, t), has_dtype(y, "float32"), sum_shape(g, y, s))
+        .when(absorbs(g), shape_is(g, s), shape_is(y, t), differs(s, t), has_dtype(y, "float32"), result_shape(s))
     )
 
 

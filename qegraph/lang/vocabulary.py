@@ -195,6 +195,12 @@ def div(x: Tensor, y: Tensor) -> Tensor:
     raise NotImplementedError
 
 
+@constructor("Cast")
+def cast(x: Tensor, dtype: Text | str) -> Tensor:
+    """x in another float dtype, rounded to nearest even."""
+    raise NotImplementedError
+
+
 # -- rearrangements ----------------------------------------------------------------------------------------------------
 
 

@@ -93,13 +93,12 @@ def _matmul_cost(snapshot: Snapshot, node: ENode) -> float:
 
 
 def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
-    kind, x, _, w, _, _, other, _, f, out = node.args
-    out_bytes = elements(snapshot, node.eclass) * (1 if out.name == "PerTensor" else 4) / MACHINE.bandwidth
+    kind, x, _, w, _, _, other, _, f, _ = node.args
     work = _macs(snapshot, node.eclass, w.number) / MACHINE.int8_macs
     if kind.name == "Conv" and kind.args[3] > 1:
         channels = snapshot.shape.get(w.number, (1, MACHINE.group_channels))[1]
         work *= max(1.0, MACHINE.group_channels / channels)
-    moved = out_bytes + traffic(snapshot, x.number, w.number, other.number)
+    moved = traffic(snapshot, node.eclass, x.number, w.number, other.number)
     return MACHINE.onednn_call + max(work, moved) + (MACHINE.post_op if f.args[0] != "identity" else 0.0)
 
 
@@ -130,19 +129,21 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     scales = _scales(emission, qw)
     packed = _packed(emission, node, weight, scales)
     w_scale = emission.buffer("w_scale", scales)
-    out_scale, out_zero = scale_of(out)
     out_dtype = dtype_of(out.args[0] if out.name == "Real" else out.args[4])
-    head: list[Any] = [emission.node(x.number), *scale_of(qx), packed, w_scale, None]
+    head: list[Any] = [emission.node(x.number), *scale_of(emission, qx), packed, w_scale, None]
     windows = [] if kind.name == "Linear" else [*map(list, kind.args[:3]), kind.args[3]]
-    tail: list[Any] = [out_scale, out_zero, out_dtype]
+    tail: list[Any] = [*scale_of(emission, out), out_dtype]
     post_op = _post_op(f)
     bias = emission.node(b.number)
+    is_dynamic = qx.name == "Dynamic"
     if qo.name == "Absent":
-        target = onednn.qlinear_pointwise.default if kind.name == "Linear" else onednn.qconv_pointwise.default
+        packet = onednn.qlinear_pointwise if kind.name == "Linear" else onednn.qconv_pointwise
+        target = packet.tensor if is_dynamic else packet.default
         return emission.call(target, *head, bias, *windows, *tail, *post_op)
     binary, residual = _residual(emission, node)
-    residual_scale = scale_of(qo)
-    target = onednn.qlinear_pointwise.binary if kind.name == "Linear" else onednn.qconv2d_pointwise.binary
+    residual_scale = scale_of(emission, qo)
+    packet = onednn.qlinear_pointwise if kind.name == "Linear" else onednn.qconv2d_pointwise
+    target = packet.binary_tensor if is_dynamic else packet.binary
     return emission.call(target, *head, residual, bias, *windows, *tail, *residual_scale, binary, 1.0, *post_op)
 
 
@@ -159,14 +160,14 @@ def _scales(emission: Emission, qw: Data) -> torch.Tensor:
 
 
 def _packed(emission: Emission, node: ENode, weight: torch.Tensor, scales: torch.Tensor) -> fx.Node:
-    """Packed for the shape and zero point that will run: another one would be repacked on every call."""
+    """Packed for the shape and zero point that will run; the packed tensor depends on neither scale nor zero point."""
     kind, x, qx, w, *_ = node.args
     shape = emission.snapshot.shape.get(x.number, ())
     known = list(shape) if shape and all(d > 0 for d in shape) else None
     if kind.name == "Linear":
         return emission.packed(lambda: PackedLinear(weight, known), ("linear", w.number, shape))
     stride, padding, dilation, groups = kind.args
-    scale, zero_point = scale_of(qx)
+    scale, zero_point = scale_of(emission, qx) if qx.name == "PerTensor" else (1.0, 0)
 
     def make() -> PackedConv:
         windows = (list(stride), list(padding), list(dilation))
