@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qegraph.kernels import ACTIVATIONS, FLOATS, accepted, adds_in_32_bits, optional_kernels
+from qegraph.kernels import ACTIVATIONS, FLOATS, accepting, adds_in_32_bits, optional_kernels
 
 DECLARATIONS = """
 (function dtype (T) String :no-merge)
@@ -79,6 +79,7 @@ _TENSORS = """
 (= e (Cast x d)) (= s (shape e)) => (set (shape x) s)
 (= e (QGemm k x qx w qw b o qo f (Real d))) => (set (dtype e) d)
 (= e (Add x y)) (= d (dtype x)) (= d (dtype y)) => (set (dtype e) d)
+(= e (Add x y)) (= "float32" (dtype x)) (half-dtype (dtype y)) (= r (rank x)) (> r 0) => (set (dtype e) "float32")
 (= e (Mul x (Scalar a))) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Mul x y)) (= s (shape x)) (= s (shape y)) (= d (dtype x)) (= d (dtype y)) => (set (shape e) s) (set (dtype e) d)
 (= e (Moved (View s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
@@ -92,6 +93,7 @@ _KERNEL = """
 (= e (QGemm k x qx w qw b o qo f (Real "float32"))) => (from-accumulator e)
 (= e (Moved m x)) (from-accumulator x) => (from-accumulator e)
 (= e (QGemm k x qx w qw b o qo (Fn "identity" 0.0 0.0) (Real "float32"))) => (absorbs e)
+(= e (Cast x d)) (absorbs x) => (absorbs e)
 (= e (Moved m x)) (absorbs x) => (absorbs e)
 (= e (Moved m w)) (= 2 (rank w)) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
 (= e (Moved m x)) (stacks x w) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
@@ -118,7 +120,7 @@ def statements() -> Iterator[str]:
         yield f"(float-dtype {_quoted(dtype)})"
     for dtype in FLOATS[1:]:
         yield f"(half-dtype {_quoted(dtype)})"
-    for row in accepted():
+    for row in accepting():
         yield f"(accepts {' '.join(map(_quoted, row))})"
     for name in optional_kernels():
         yield f"(present {_quoted(name)})"

@@ -61,6 +61,14 @@ def accepted() -> Iterator[tuple[str, str, str, str]]:
             yield kind, other, out, f
 
 
+def accepting() -> Iterator[tuple[str, str, str, str]]:
+    """`accepted()`, and each row with a float32 output, the step before it is stored as anything else."""
+    for kind, other, out, f in accepted():
+        yield kind, other, out, f
+        if out in FLOATS and out != "float32":
+            yield kind, other, "float32", f
+
+
 OPTIONAL = {"qbatch_norm2d": "onednn::qbatch_norm2d"}
 """Kernels that not every torch has for every CPU, by the name guards use."""
 

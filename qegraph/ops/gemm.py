@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from qegraph.cost import MACHINE, elements, traffic
-from qegraph.kernels import PARAMETERS, POST_OPS
+from qegraph.kernels import PARAMETERS, POST_OPS, accepted
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, nothing, vec
 from qegraph.ops.quant import scale_of
@@ -93,13 +93,26 @@ def _matmul_cost(snapshot: Snapshot, node: ENode) -> float:
 
 
 def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
-    kind, x, _, w, _, _, other, _, f, _ = node.args
+    kind, x, _, w, _, _, other, qo, f, out = node.args
+    if (_kind_name(kind), _storage(qo), _storage(out), f.args[0]) not in _ROWS:
+        return math.inf
     work = _macs(snapshot, node.eclass, w.number) / MACHINE.int8_macs
     if kind.name == "Conv" and kind.args[3] > 1:
         channels = snapshot.shape.get(w.number, (1, MACHINE.group_channels))[1]
         work *= max(1.0, MACHINE.group_channels / channels)
     moved = traffic(snapshot, node.eclass, x.number, w.number, other.number)
     return MACHINE.onednn_call + max(work, moved) + (MACHINE.post_op if f.args[0] != "identity" else 0.0)
+
+
+_ROWS = frozenset(accepted())
+
+
+def _kind_name(kind: Data) -> str:
+    return "linear" if kind.name == "Linear" else f"conv{len(kind.args[0])}d"
+
+
+def _storage(q: Data) -> str:
+    return q.args[0] if q.name == "Real" else "absent" if q.name == "Absent" else "codes"
 
 
 # -- emission ----------------------------------------------------------------------------------------------------------
