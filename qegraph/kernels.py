@@ -2,7 +2,8 @@
 
 Measured with oneDNN 3.12 by calling every combination; `tests/test_kernels.py` calls them again. Numerics, for all of
 them: acc = sum((x - x_zp) * w) exactly in int32; y = acc * x_scale * w_scale[n] + bias + other in float32; then the
-post-op; a half output is that, rounded once; for an integer output sat(rne(y / out_scale + out_zp)), the zero point added before rounding.
+post-op; for a half output rounded to nearest even; for an integer output sat(rne(y / out_scale + out_zp)), the zero
+point added before rounding. The overloads that take scale and zero point as tensors give the same bits.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ FLOAT_OUTPUTS = {"linear": FLOATS, **dict.fromkeys(("conv1d", "conv2d", "conv3d"
 ACTIVATIONS = (("linear", "uint8"), ("linear", "int8"), ("conv1d", "uint8"), ("conv2d", "uint8"), ("conv3d", "uint8"))
 """(kind, activation dtype) the kernels read."""
 
-RESIDUALS = (*((("linear", other, out)) for other in FLOATS for out in (*FLOATS, "codes")), ("linear", "codes", "codes"),
-             *(("conv2d", each, each) for each in (*FLOAT_OUTPUTS["conv2d"], "codes")))  # fmt: skip
+RESIDUALS = (
+    *(("linear", other, out) for other in FLOATS for out in (*FLOATS, "codes")),
+    ("linear", "codes", "codes"),
+    *(("conv2d", each, each) for each in (*FLOAT_OUTPUTS["conv2d"], "codes")),
+)
 """(kind, storage of the residual, storage of the output) the kernels add; codes have the output's dtype."""
 
 POST_OPS = {

@@ -72,11 +72,7 @@ def quantize_through_move(m: Move, x: Tensor, q: QParams) -> Rewrite:
 @rule
 def dequantize_through_move(m: Move, x: Tensor, q: QParams, f: Text) -> Rewrite:
     """move(dequantize(x, q)) = dequantize(move(x), q)"""
-    return (
-        rewrite(move(m, dequantize(x, q, f)))
-        .to(dequantize(move(m, x), q, f))
-        .when(per_tensor_params(q))
-    )
+    return rewrite(move(m, dequantize(x, q, f))).to(dequantize(move(m, x), q, f)).when(per_tensor_params(q))
 
 
 @rule

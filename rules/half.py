@@ -1,7 +1,7 @@
 """Half precision (bfloat16, float16) around int8 kernels: they work in float32, so roundings move outward and meet.
 
-What is rounded less often is nearer to the value without any rounding, which is what counts for half outputs. So these
-rules are one-way where they drop a rounding: the rounded value is no stand-in for the exact one, which may be an output.
+What is rounded less often is nearer to the value without any rounding, which is what counts for half outputs. So where
+they drop a rounding these rules are one-way: the rounded value is no stand-in for the exact one, which a user may want.
 """
 
 from qegraph.lang import (

@@ -116,7 +116,16 @@ def requantize(
 
 @rule
 def requantize_residual(
-    k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, y: Tensor, qy: QParams, d: Text, f: UnaryFn,
+    k: Kind,
+    x: Tensor,
+    qx: QParams,
+    w: Tensor,
+    qw: QParams,
+    b: Tensor,
+    y: Tensor,
+    qy: QParams,
+    d: Text,
+    f: UnaryFn,
     q: QParams,
 ) -> Rewrite:
     """quantize(qgemm(..., + dq(y), f), q) = qgemm(..., + y, f -> q) : the residual is read as codes too"""

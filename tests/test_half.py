@@ -15,6 +15,8 @@ from builders import IN, IN_S8, OUT, OUT_S8, QP, Conv, Linear, Weight, borders, 
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from qegraph import zoo
+
 DTYPES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 
 
@@ -106,7 +108,9 @@ CASES: dict[str, Case] = {
     "conv int8": (lambda m, x: q(m(fq(x, IN_S8)), OUT), [Conv], "image", [""], (1, 0)),
     "conv relu flatten q": (lambda m, x: q(F.relu(m(fq(x))).flatten(1), OUT), [Conv], "image", ["relu"], (1, 0)),
     "conv + float": (lambda m, x, y: m(fq(x)) + y, [Conv], "image, image", ["add"], (1, 0)),
-    "conv + dq relu q": (lambda m, x, y: q(F.relu(m(fq(x)) + fq(y)), OUT), [Conv], "image, image", ["add+relu"], (2, 0)),
+    "conv + dq relu q": (
+        lambda m, x, y: q(F.relu(m(fq(x)) + fq(y)), OUT), [Conv], "image, image", ["add+relu"], (2, 0),
+    ),
     "conv + conv": (lambda m, n, x: m(fq(x)) + n(fq(x)), [Conv, Conv], "image", ["", "add"], (1, 0)),
     "conv + conv relu": (lambda m, n, x: F.relu(m(fq(x)) + n(fq(x))), [Conv, Conv], "image", ["", "add+relu"], (1, 0)),
     "conv 1-D": (lambda m, x: F.relu(m(fq(x))), [lambda: Conv(1)], "line", ["relu"], (1, 0)),
@@ -123,7 +127,7 @@ def test_autocast(case: str, dtype: torch.dtype) -> None:
     fast = exact.checked(autocast(function, [part() for part in parts], xs, dtype), xs)
     assert post_ops(fast) == wanted and borders(fast) == left
     kept_float16 = dtype == torch.float16 and case.startswith("conv")  # no convolution kernel is sure to store it
-    assert has(fast, "to") <= kept_float16
+    assert has(fast, "_to_copy") <= kept_float16
 
 
 @DTYPES
@@ -180,15 +184,27 @@ def test_casts_of_no_int8_kernel_stay(dtype: torch.dtype) -> None:
     """Floats are rounded as often as the source says."""
     x = torch.randn(64, 24)
     fast = b.checked(b.net(lambda x: (x.to(dtype).float() + 1, x.to(dtype) * 2), [], [x]), [x], rel=0)
-    assert has(fast, "to") == 2
+    assert has(fast, "_to_copy") == 2
 
 
-def test_mixed_halves_of_one_contraction_stay_opaque() -> None:
-    """An operand of another half dtype is not a residual of the output's."""
+def test_a_residual_of_another_half() -> None:
+    """bfloat16 + float16 = float32: the kernel reads one half, the sum is stored as the source says."""
     x, y = torch.randn(64, 24), torch.randn(64, 16, dtype=torch.float16)
     gm = autocast(lambda m, x, y: m(fq(x)) + y, [Linear()], [x, y], torch.bfloat16)
     fast = exact.checked(gm, [x, y])
     assert fast(x, y).dtype == torch.float32 and post_ops(fast) == ["add"]
+
+
+@DTYPES
+@pytest.mark.parametrize("make", [nn.Linear, nn.Conv2d])
+def test_torchao_recipe_of_a_half_model(make: Callable[..., nn.Module], dtype: torch.dtype) -> None:
+    """`convert_pt2e` writes the model's own dtype as `out_dtype`."""
+    sizes = (24, 24) if make is nn.Linear else (8, 8, 3)
+    model = nn.Sequential(make(*sizes), nn.ReLU(), make(*sizes)).eval().to(dtype)
+    x = (torch.randn(4, 16, 24) if make is nn.Linear else b.image()).to(dtype)
+    gm = zoo.quantize(model, (x,))
+    fast = exact.checked(gm, [x])
+    assert post_ops(fast) == ["relu", ""] and borders(fast)[1] == 0
 
 
 def test_compiled() -> None:

@@ -85,7 +85,12 @@ def kernel_reads_activation(kind: Kind | str, x: Tensor, qx: QParams) -> tuple[G
         Guard(
             "activation-params",
             "the kernel takes one scale and zero point for the activation",
-            (f"(per-tensor {qx})", f"(positive {qx})"),
+            (f"(per-tensor {qx})",),
+        ),
+        Guard(
+            "activation-scale",
+            "the activation's scale must be positive and finite: a number, or chosen with a positive eps",
+            (f"(positive {qx})",),
         ),
         Guard(
             "activation-dtype",
@@ -156,7 +161,9 @@ def result_dtype(d: Text) -> Guard:
 
 def accumulated(x: Tensor) -> Guard:
     """x is the float32 output of an int8 contraction, possibly rearranged: as exact as its accumulator."""
-    return Guard("accumulated", "only an int8 contraction has the value before it is rounded", (f"(from-accumulator {x})",))
+    return Guard(
+        "accumulated", "only an int8 contraction has the value before it is rounded", (f"(from-accumulator {x})",)
+    )
 
 
 def keeps_last_dim(m: Tensor, x: Tensor) -> Guard:
@@ -280,7 +287,10 @@ def kernel_normalizes(
         kernel_present("qbatch_norm2d"),
         Guard(
             "norm-operand", "the batch-norm kernel reads rank-4 uint8 codes with one scale",
-            (f'(= (dtype {x}) "uint8")', f'(= (q-dtype {qx}) "uint8")', f'(= "codes" (storage {qx}))', f"(= 4 (rank {x}))"),
+            (
+                f'(= (dtype {x}) "uint8")', f'(= (q-dtype {qx}) "uint8")', f'(= "codes" (storage {qx}))',
+                f"(= 4 (rank {x}))",
+            ),
         ),
         Guard("norm-statistics", "the batch-norm kernel reads float32 weight, bias, mean and variance", (floats,)),
     )  # fmt: skip

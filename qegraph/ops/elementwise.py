@@ -135,7 +135,8 @@ def read_to_copy(reading: Reading, value: Value) -> Tensor | None:
 
 @reads(torch.ops.prims.convert_element_type.default)
 def read_convert(reading: Reading, value: Value) -> Tensor | None:
-    return _cast(reading, *value.args, [])
+    x, dtype = value.args
+    return _cast(reading, x, dtype, [])
 
 
 def _cast(reading: Reading, x: Any, dtype: torch.dtype | None, others: list[Any]) -> Tensor | None:

@@ -47,9 +47,13 @@ def read_dequantize(reading: Reading, value: Value) -> Tensor | None:
     q = _params(reading, scale, zero_point, full_range(dtype, low, high), dtype)
     if q is None or reading.dtype(x) != dtype or not _is_float(out_dtype):
         return None
-    if q.head == "PerTensor" and reading.constant(x) is not None and q.args[0] > _MIN_SCALE:
-        reading.fact("scales-fit", q, reading.tensor(x))
+    _note_per_tensor_weight(reading, x, q, _number(reading, scale))
     return dequantize(reading.tensor(x), q, dtype_name(out_dtype))
+
+
+def _note_per_tensor_weight(reading: Reading, x: Any, q: QParams, scale: Any) -> None:
+    if reading.constant(x) is not None and isinstance(scale, (int, float)) and scale > _MIN_SCALE:
+        reading.fact("scales-fit", q, reading.tensor(x))
 
 
 def _is_float(dtype: torch.dtype) -> bool:
@@ -87,7 +91,7 @@ def _is_element(reading: Reading, operand: Any, dtypes: tuple[torch.dtype, ...])
     return isinstance(operand, Ref) and reading.dtype(operand) in dtypes and reading.shape(operand) in ((), (1,))
 
 
-def _is_chosen(reading: Reading, scale: Ref) -> bool:
+def _is_chosen(reading: Reading, scale: Any) -> bool:
     """The scale is one that choose_qparams keeps at or above a positive eps."""
     item = reading.value(scale)
     if item.target is not operator.getitem or item.args[1] != 0:
