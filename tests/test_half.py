@@ -159,6 +159,15 @@ def test_the_dtypes_are_read_not_assumed(dtype: torch.dtype) -> None:
 
 
 @DTYPES
+def test_no_float_is_made_of_its_rounded_value(dtype: torch.dtype) -> None:
+    """The codes give back what was rounded away, never the reverse."""
+    x = torch.randn(64, 24)
+    gm = b.net(lambda x: (dq(q(x)), dq(q(x), IN, dtype), dq(q(x), IN, dtype).float() * 3), [], [x])
+    fast = exact.checked(gm, [x])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(fast(x)[:2], gm(x)[:2], strict=True))
+
+
+@DTYPES
 def test_codes_survive_a_half(dtype: torch.dtype) -> None:
     x = torch.randn(64, 24)
     fast = exact.checked(b.net(lambda x: q(dq(q(x), IN, dtype).reshape(24, 64)), [], [x]), [x])

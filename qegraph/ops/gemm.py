@@ -172,15 +172,19 @@ def _scales(emission: Emission, qw: Data) -> torch.Tensor:
     return emission.constant(qw.args[0].number)
 
 
+_SOME_PARAMS = (1.0, 1)
+"""What convolutions are packed for when the parameters are computed: only whether the zero point is 0 plays a part."""
+
+
 def _packed(emission: Emission, node: ENode, weight: torch.Tensor, scales: torch.Tensor) -> fx.Node:
-    """Packed for the shape and zero point that will run; the packed tensor depends on neither scale nor zero point."""
+    """Packed for the shape and zero point that will run: another one would be repacked on every call."""
     kind, x, qx, w, *_ = node.args
     shape = emission.snapshot.shape.get(x.number, ())
     known = list(shape) if shape and all(d > 0 for d in shape) else None
     if kind.name == "Linear":
         return emission.packed(lambda: PackedLinear(weight, known), ("linear", w.number, shape))
     stride, padding, dilation, groups = kind.args
-    scale, zero_point = scale_of(emission, qx) if qx.name == "PerTensor" else (1.0, 0)
+    scale, zero_point = scale_of(emission, qx) if qx.name == "PerTensor" else _SOME_PARAMS
 
     def make() -> PackedConv:
         windows = (list(stride), list(padding), list(dilation))
