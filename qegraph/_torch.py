@@ -245,5 +245,5 @@ def sets_grad_mode(target: Any) -> bool:
 
 
 def sets_autocast(target: Any) -> bool:
-    """True for the functions that turn autocast on or off for the calls after them."""
-    return target in (torch.amp._enter_autocast, torch.amp._exit_autocast)
+    """True for the functions that turn autocast on or off, for the calls after them or for a graph they are given."""
+    return target in (torch.amp._enter_autocast, torch.amp._exit_autocast, torch.ops.higher_order.wrap_with_autocast)

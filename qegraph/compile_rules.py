@@ -6,22 +6,26 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+from qegraph.lang.guards import ROOT
 from qegraph.lang.rule import Rule
 from qegraph.lang.terms import CONSTRUCTORS, Expr
 
 RULESET = "rewrites"
 DIAGNOSIS = "diagnosis"
-ROOT = "root-of-match"
 
 
 def statements(rule: Rule) -> Iterator[str]:
-    """The rewrite. `match NAME(root, variables...)` records each time it holds; rules only add."""
+    """The rewrite. `match NAME(root, variables...)` records each time it holds; rules only add.
+
+    A one-way rule hides the e-node it has matched, so that nothing is made of it any more.
+    """
     yield f"(relation {match_table(rule)} (T {' '.join(rule.variables.values())}))"
     guards = " ".join(fact for guard in rule.guards for fact in guard.facts)
     row = f"({match_table(rule)} {ROOT} {' '.join(rule.variables)})"
     for number, lhs in enumerate(orders(rule.lhs)):
+        given_up = f" (subsume {lhs})" if rule.one_way else ""
         yield (
-            f"(rule ((= {ROOT} {lhs}) {guards}) ((union {ROOT} {rule.rhs}) {row}) "
+            f"(rule ((= {ROOT} {lhs}) {guards}) ((union {ROOT} {rule.rhs}) {row}{given_up}) "
             f':ruleset {RULESET} :name "{rule.name}/{number}")'
         )
 

@@ -23,8 +23,8 @@ from qegraph.torch_names import aten, onednn
 META = "qegraph"
 """Key of `node.meta` and `GraphModule.meta` under which provenance and report stand."""
 
-_CHANNELS_LAST = (onednn.qconv_pointwise.default, onednn.qconv2d_pointwise.binary)
-_CONTIGUOUS = (onednn.qlinear_pointwise.default, onednn.qlinear_pointwise.binary)
+_CHANNELS_LAST = (onednn.qconv_pointwise, onednn.qconv2d_pointwise)
+_CONTIGUOUS = (onednn.qlinear_pointwise,)
 _KEEPS_LAYOUT = (torch.ops.quantized.max_pool2d.default, aten.relu.default, aten.clamp.default)
 
 
@@ -195,7 +195,8 @@ class Emitter:
         node = self.nodes.get(eclass)
         while isinstance(node, fx.Node) and node.target in _KEEPS_LAYOUT:
             node = node.args[0]
-        return isinstance(node, fx.Node) and node.target in (_CHANNELS_LAST if channels_last else _CONTIGUOUS)
+        packet = getattr(node.target, "overloadpacket", None) if isinstance(node, fx.Node) else None
+        return packet in (_CHANNELS_LAST if channels_last else _CONTIGUOUS)
 
     def call(self, target: Any, *args: Any) -> fx.Node:
         """`target` is a callable, or (callable or source value, kwargs)."""

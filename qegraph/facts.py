@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qegraph.kernels import MAX_REDUCTION, WEIGHTS, accepted, activations, adds_in_32_bits, optional_kernels
+from qegraph.kernels import (
+    FLOATS,
+    MAX_REDUCTION,
+    WEIGHTS,
+    accepting,
+    activations,
+    adds_in_32_bits,
+    optional_kernels,
+)
 
 DECLARATIONS = """
 (function dtype (T) String :no-merge)
@@ -31,6 +39,7 @@ DECLARATIONS = """
 (relation saturates-at-zero (Q))
 (relation present (String))
 (relation exact-here (T Q))
+(relation from-accumulator (T))
 (relation absorbs (T))
 (relation sums-rows (String))
 (relation joins (String))
@@ -39,8 +48,9 @@ DECLARATIONS = """
 (function place (T) i64 :merge (max old new))
 (function parts (T) i64 :merge (min old new))
 (function next-sibling (K T Q F Q i64) i64 :merge (min old new))
+(relation float-dtype (String))
+(relation half-dtype (String))
 (relation stacks (T T))
-(relation adds-up (T T Dims))
 (relation accepts (String String String String))
 (relation reads (String String))
 (relation unpadded (K))
@@ -73,7 +83,9 @@ _DATA = """
 (= q (Float8 s)) => (set (q-dtype q) "float8_e4m3fn") (set (storage q) "float8") (per-tensor q) (along-outputs q) (symmetric q) (spans-dtype q)
 (= q (Float8 s)) (> s 0.0) (< s 1e30) => (positive q)
 (= q (JoinedParams p r n m)) (= d (q-dtype p)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
-(= q (Real d)) => (set (storage q) "real")
+(= q (Dynamic s z lo hi d)) => (set (q-dtype q) d) (set (storage q) "dynamic") (per-tensor q)
+(= q (Dynamic s z lo hi d)) (= lo (dtype-low d)) (= hi (dtype-high d)) => (spans-dtype q)
+(= q (Real d)) => (set (storage q) d)
 (= q (Absent)) => (set (storage q) "absent")
 (= q (PerTensor s z lo hi d)) (= l (vec-empty)) => (set (layout q) l)
 (= q (PerChannel s z a lo hi d)) (= l (vec-empty)) => (set (layout q) l)
@@ -120,22 +132,27 @@ _TENSORS = """
 (= e (Part x a n)) (= s (shape x)) (= d (dtype x)) (= t (vec-push (vec-pop s) n)) => (set (shape e) t) (set (dtype e) d)
 (= e (Unary f x)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Gemm (Linear) x w b)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
+(= e (Cast x d)) (= s (shape x)) => (set (shape e) s) (set (dtype e) d)
+(= e (Cast x d)) (= s (shape e)) => (set (shape x) s)
+(= e (Add x y)) (= d (dtype x)) (= d (dtype y)) => (set (dtype e) d)
+(= e (Add x y)) (= "float32" (dtype x)) (half-dtype (dtype y)) (= r (rank x)) (> r 0) => (set (dtype e) "float32")
 (= e (Mul x (Scalar a))) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Mul x y)) (= s (shape x)) (= s (shape y)) (= d (dtype x)) (= d (dtype y)) => (set (shape e) s) (set (dtype e) d)
 (= e (Moved (View s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Moved (Expand s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Moved (Rearrange n u o) x)) (= d (dtype x)) => (set (dtype e) d)
 (= e (Pad x a v)) (= d (dtype x)) => (set (dtype e) d)
-(= e (QGemm k x qx w qw b o qo f (Real d))) => (set (dtype e) d)
 (= e (QGemm (Conv st pd dl g) x qx w qw b o qo f q)) (= s (shape x)) (= 4 (vec-length s)) (= v (shape w)) (= h (vec-get s 2)) (> h 0) (= l (vec-get s 3)) (> l 0) (= y (vec-of (vec-get s 0) (vec-get v 0) (+ 1 (/ (- (+ h (* 2 (vec-get pd 0))) (+ 1 (* (vec-get dl 0) (- (vec-get v 2) 1)))) (vec-get st 0))) (+ 1 (/ (- (+ l (* 2 (vec-get pd 1))) (+ 1 (* (vec-get dl 1) (- (vec-get v 3) 1)))) (vec-get st 1))))) => (set (shape e) y)
 """  # noqa: E501
 
 # What the int8 kernels need to know about their operands.
 _KERNEL = """
 (= e (Gemm k x (Dequantize w q t) b)) (= b (Nothing)) => (bias-fits b w)
-(= e (Gemm k x (Dequantize w q t) b)) (= v (shape w)) (= n (vec-get v 0)) (= (shape b) (vec-of n)) (= (dtype b) "float32") => (bias-fits b w)
-(= e (QGemm k x qx w qw b o qo (Fn "identity" 0.0 0.0) (Real d))) => (absorbs e)
-(= e (Add x y)) (= s (shape e)) => (adds-up x y s) (adds-up y x s)
+(= e (Gemm k x (Dequantize w q t) b)) (= v (shape w)) (= n (vec-get v 0)) (= (shape b) (vec-of n)) (float-dtype (dtype b)) => (bias-fits b w)
+(= e (QGemm k x qx w qw b o qo f (Real "float32"))) => (from-accumulator e)
+(= e (Moved m x)) (from-accumulator x) => (from-accumulator e)
+(= e (QGemm k x qx w qw b o qo (Fn "identity" 0.0 0.0) (Real "float32"))) => (absorbs e)
+(= e (Cast x d)) (absorbs x) => (absorbs e)
 (= e (Moved m x)) (absorbs x) => (absorbs e)
 (= e (Moved (View a) x)) (constant x) => (constant e)
 (= e (Moved (Permute a) x)) (constant x) => (constant e)
@@ -147,6 +164,7 @@ _KERNEL = """
 (= e (Moved (View a) x)) (stacks x w) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
 (= e (Moved (Expand a) x)) (stacks x w) (= s (shape w)) (= t (shape e)) (= n (vec-length t)) (> n 2) (= (vec-get s 0) (vec-get t (- n 2))) (= (vec-get s 1) (vec-get t (- n 1))) => (stacks e w)
 (= e (Quantize x (PerTensor s z lo hi d))) (>= lo 0) (< hi 128) => (below-128 e)
+(= e (Quantize x (Dynamic s z lo hi d))) (>= lo 0) (< hi 128) => (below-128 e)
 (= e (Moved m x)) (below-128 x) => (below-128 e)
 (= e (Pad x a v)) (below-128 x) (>= v 0.0) (< v 128.0) => (below-128 e)
 (= e (MaxPool x a b c d f)) (below-128 x) => (below-128 e)
@@ -175,33 +193,30 @@ def statements() -> Iterator[str]:
     for dtype, (low, high) in RANGES.items():
         yield f'(set (dtype-low "{dtype}") {low})'
         yield f'(set (dtype-high "{dtype}") {high})'
-    for row in accepted():
-        yield f"(accepts {' '.join(map(_quoted, row))})"
-    yield from (f'(sums-rows "{dtype}")' for dtype in ("int8", "float8_e4m3fn"))
-    yield from (f'(attends "{dtype}")' for dtype in ("uint8", "float8_e4m3fn"))
-    yield '(joins "linear")'
-    for name in optional_kernels():
-        yield f"(present {_quoted(name)})"
-        if name == "da8w4_linear":
-            yield '(joins "linear4")'
-    for kind, dtype in activations():
-        yield f"(reads {_quoted(kind)} {_quoted(dtype)})"
-    for dtype, weight in WEIGHTS:
-        yield f"(reads-weights {_quoted(dtype)} {_quoted(weight)})"
-    for storage in ("codes", "float8"):
-        yield f"(stores {_quoted(storage)} {_quoted(storage)})"
-    lines = [
-        *_DATA.splitlines(),
-        *_TENSORS.splitlines(),
-        *_KERNEL.splitlines(),
-        *_SIBLINGS.splitlines(),
-        *_permuted_shapes(),
-        *_reductions(),
-    ]
-    lines += [_FLOAT8, _EXACT_HERE if adds_in_32_bits() else _EXACT_BELOW_128]
+    for row in _rows():
+        yield f"({row[0]} {' '.join(map(_quoted, row[1:]))})"
+    texts = (_DATA, _TENSORS, _KERNEL, _SIBLINGS, _FLOAT8, _EXACT_HERE if adds_in_32_bits() else _EXACT_BELOW_128)
+    lines = [*(line for text in texts for line in text.splitlines()), *_permuted_shapes(), *_reductions()]
     for number, line in enumerate(filter(None, lines)):
         body, _, head = line.partition(" => ")
         yield f'(rule ({body}) ({head}) :ruleset {RULESET} :name "fact-{number}")'
+
+
+def _rows() -> Iterator[tuple[str, ...]]:
+    """(relation, entries...) of what dtypes and kernels there are."""
+    present = tuple(optional_kernels())
+    yield from (("float-dtype", dtype) for dtype in FLOATS)
+    yield from (("half-dtype", dtype) for dtype in FLOATS[1:])
+    yield from (("accepts", *row) for row in accepting())
+    yield from (("reads", *row) for row in activations())
+    yield from (("reads-weights", *row) for row in WEIGHTS)
+    yield from (("sums-rows", dtype) for dtype in ("int8", "float8_e4m3fn"))
+    yield from (("attends", dtype) for dtype in ("uint8", "float8_e4m3fn"))
+    yield from (("stores", *row) for row in (("codes", "codes"), ("dynamic", "codes"), ("float8", "float8")))
+    yield from (("present", name) for name in present)
+    yield ("joins", "linear")
+    if "da8w4_linear" in present:
+        yield ("joins", "linear4")
 
 
 def _permuted_shapes() -> Iterator[str]:

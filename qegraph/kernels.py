@@ -2,7 +2,8 @@
 
 Measured with oneDNN 3.12 by calling every combination; `tests/test_kernels.py` calls them again. Numerics, for all of
 them: acc = sum((x - x_zp) * w) exactly in int32; y = acc * x_scale * w_scale[n] + bias + other in float32; then the
-post-op; for an integer output sat(rne(y / out_scale + out_zp)), the zero point added before rounding.
+post-op; for a half output rounded to nearest even; for an integer output sat(rne(y / out_scale + out_zp)), the zero
+point added before rounding. The overloads that take scale and zero point as tensors give the same bits.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ RESIDUAL_POST_OPS = ("relu",)
 
 MAX_REDUCTION = (2**31 - 1) // (255 * 128)
 """Longest sum of products that can't overflow the int32 accumulator."""
+FLOATS = ("float32", "bfloat16", "float16")
+FLOAT_OUTPUTS = {"linear": FLOATS, **dict.fromkeys(("conv1d", "conv2d", "conv3d"), FLOATS[:2])}
+"""kind -> the float dtypes it stores. Whether a convolution stores float16 depends on its sizes and on the CPU."""
 
 ACTIVATIONS = (("linear", "uint8"), ("linear", "int8"), ("conv1d", "uint8"), ("conv2d", "uint8"), ("conv3d", "uint8"))
 """(kind, activation dtype) the integer kernels read."""
@@ -31,8 +35,11 @@ ACTIVATIONS = (("linear", "uint8"), ("linear", "int8"), ("conv1d", "uint8"), ("c
 WEIGHTS = (("uint8", "int8"), ("int8", "int8"), ("float8_e4m3fn", "float8_e4m3fn"))
 """(activation dtype, weight dtype) that go together."""
 
-RESIDUALS = (("linear", "real", "real"), ("linear", "real", "codes"), ("linear", "codes", "codes"),
-             ("conv2d", "real", "real"), ("conv2d", "codes", "codes"))  # fmt: skip
+RESIDUALS = (
+    *(("linear", other, out) for other in FLOATS for out in (*FLOATS, "codes")),
+    ("linear", "codes", "codes"),
+    *(("conv2d", each, each) for each in (*FLOAT_OUTPUTS["conv2d"], "codes")),
+)
 """(kind, storage of the residual, storage of the output) the kernels add; codes have the output's dtype."""
 
 POST_OPS = {
@@ -53,14 +60,22 @@ PARAMETERS = {"clamp": 2, "leaky_relu": 1}
 
 
 def accepted() -> Iterator[tuple[str, str, str, str]]:
-    """All (kind, residual storage, output storage, post-op) with a kernel; storage is real, codes or absent."""
+    """All (kind, residual storage, output storage, post-op) with a kernel; storage is a dtype, codes or absent."""
     for kind, post_ops in UNARY_POST_OPS.items():
-        for out in ("real", "codes"):
+        for out in (*FLOAT_OUTPUTS[kind], "codes"):
             for f in ("identity", *post_ops):
                 yield kind, "absent", out, f
     for kind, other, out in RESIDUALS:
         for f in ("identity", *RESIDUAL_POST_OPS):
             yield kind, other, out, f
+
+
+def accepting() -> Iterator[tuple[str, str, str, str]]:
+    """`accepted()`, and each row with a float32 output, the step before it is stored as anything else."""
+    for kind, other, out, f in accepted():
+        yield kind, other, out, f
+        if out in FLOATS and out != "float32":
+            yield kind, other, "float32", f
 
 
 def activations() -> Iterator[tuple[str, str]]:

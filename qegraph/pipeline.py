@@ -19,6 +19,7 @@ from qegraph.errors import CaptureError, RequirementError, Unsupported
 from qegraph.extract import extract
 from qegraph.freeze import Freezer
 from qegraph.lang.rule import Rule
+from qegraph.lang.terms import subterms
 from qegraph.load_rules import select
 from qegraph.ops import WORDS
 from qegraph.report import LOWERINGS, Account, Report, account, float_gemms
@@ -78,7 +79,7 @@ def optimize(
         with clock.stage("report"):
             failures = {}
             if float_gemms(snapshot, selection):
-                lowering = [rule for rule in chosen if (rule.lhs.head, rule.rhs.head) in LOWERINGS]
+                lowering = [rule for rule in chosen if any(_makes(rule, *words) for words in LOWERINGS)]
                 near_misses(engine, lowering)
                 failures = freezer.failures(lowering)
     of = Account(program, snapshot, selection, freezer.value_class, module)
@@ -86,6 +87,10 @@ def optimize(
     module.meta[META] = report
     _check(report, require)
     return module
+
+
+def _makes(rule: Rule, source: str, kernel: str) -> bool:
+    return rule.lhs.head == source and any(term.head == kernel for term in subterms(rule.rhs))
 
 
 def _unchanged(gm: Any, reason: str, require: str | None) -> fx.GraphModule:

@@ -14,6 +14,9 @@ from qegraph.emit import META
 FLOAT_TOLERANCE = 1e-5
 """Relative to the largest magnitude of the tensor, per fused operator."""
 
+HALF_TOLERANCE = 2.0
+"""The same for bfloat16 and float16, in units of their precision: the oracle itself is that far off."""
+
 FLIPPED_SHARE = 1e-4
 """Share of integer elements that may differ by 1: rounding ties."""
 
@@ -32,12 +35,13 @@ class Difference:
     share: float
     elements: int
     integer: bool
+    tolerance: float = FLOAT_TOLERANCE
 
     @property
     def within_contract(self) -> bool:
         if self.integer:
             return self.worst <= 1 and self.share * self.elements <= max(1.0, FLIPPED_SHARE * self.elements)
-        return self.worst <= FLOAT_TOLERANCE
+        return self.worst <= self.tolerance
 
 
 def validate(gm: fx.GraphModule, fast: fx.GraphModule, inputs: Sequence[Any]) -> tuple[Difference, ...]:
@@ -97,4 +101,6 @@ def compare(node: str, source: str, found: torch.Tensor, expected: torch.Tensor)
     if integer:
         return Difference(node, source, float(gap.max()), float((gap > 0).double().mean()), gap.numel(), True)
     worst = float(gap.max() / expected.double().abs().max().clamp_min(1e-30))
-    return Difference(node, source, worst, float(worst > FLOAT_TOLERANCE), gap.numel(), False)
+    is_half = expected.dtype.itemsize == 2
+    tolerance = HALF_TOLERANCE * torch.finfo(expected.dtype).eps if is_half else FLOAT_TOLERANCE
+    return Difference(node, source, worst, float(worst > tolerance), gap.numel(), False, tolerance)

@@ -62,13 +62,9 @@ def quantize_through_move(m: Move, x: Tensor, q: QParams) -> Rewrite:
 
 
 @rule
-def dequantize_through_move(m: Move, x: Tensor, q: QParams) -> Rewrite:
+def dequantize_through_move(m: Move, x: Tensor, q: QParams, f: Text) -> Rewrite:
     """move(dequantize(x, q)) = dequantize(move(x), q)"""
-    return (
-        rewrite(move(m, dequantize(x, q, "float32")))
-        .to(dequantize(move(m, x), q, "float32"))
-        .when(per_tensor_params(q))
-    )
+    return rewrite(move(m, dequantize(x, q, f))).to(dequantize(move(m, x), q, f)).when(per_tensor_params(q))
 
 
 @rule
@@ -126,11 +122,13 @@ def quantize_through_max_pool(x: Tensor, k: Dims, s: Dims, p: Dims, d: Dims, c: 
 
 
 @rule
-def dequantize_through_max_pool(x: Tensor, k: Dims, s: Dims, p: Dims, d: Dims, c: Integer, q: QParams) -> Rewrite:
+def dequantize_through_max_pool(
+    x: Tensor, k: Dims, s: Dims, p: Dims, d: Dims, c: Integer, q: QParams, f: Text
+) -> Rewrite:
     """max(dequantize(x_i, q)) = dequantize(max(x_i), q)"""
     return (
-        rewrite(max_pool(dequantize(x, q, "float32"), k, s, p, d, c))
-        .to(dequantize(max_pool(x, k, s, p, d, c), q, "float32"))
+        rewrite(max_pool(dequantize(x, q, f), k, s, p, d, c))
+        .to(dequantize(max_pool(x, k, s, p, d, c), q, f))
         .when(per_tensor_params(q), positive_scale(q))
     )
 
@@ -142,10 +140,10 @@ def quantize_through_cat(x: Tensor, y: Tensor, d: Integer, q: QParams) -> Rewrit
 
 
 @rule
-def dequantize_through_cat(x: Tensor, y: Tensor, d: Integer, q: QParams) -> Rewrite:
+def dequantize_through_cat(x: Tensor, y: Tensor, d: Integer, q: QParams, f: Text) -> Rewrite:
     """cat(dequantize(x, q), dequantize(y, q)) = dequantize(cat(x, y), q)"""
     return (
-        rewrite(cat(dequantize(x, q, "float32"), dequantize(y, q, "float32"), d))
-        .to(dequantize(cat(x, y, d), q, "float32"))
+        rewrite(cat(dequantize(x, q, f), dequantize(y, q, f), d))
+        .to(dequantize(cat(x, y, d), q, f))
         .when(per_tensor_params(q), codes_of(x, q), codes_of(y, q))
     )

@@ -8,11 +8,13 @@ from qegraph.lang import (
     Number,
     QParams,
     Tensor,
+    Text,
     UnaryFn,
     absent,
     absorbs,
     add,
     avg_pool,
+    cast,
     channels_are,
     conv,
     dequantize,
@@ -25,6 +27,7 @@ from qegraph.lang import (
     identity,
     image_of,
     in_front,
+    is_floating,
     kernel_accepts,
     kernel_adds_bias,
     kernel_reads_activation,
@@ -40,13 +43,13 @@ from qegraph.lang import (
     qgemm,
     quantize,
     real,
+    result_shape,
     rewrite,
     rule,
     same_dtype,
     shape_is,
     spans_dtype,
     stored_like,
-    sum_shape,
     unary,
     vec,
     view,
@@ -62,11 +65,11 @@ def plus_128(i: Integer) -> Integer:
 
 
 @rule
-def gemm_int8(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor) -> Rewrite:
+def gemm_int8(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, d: Text) -> Rewrite:
     """gemm(dq(x), dq(w)) + b = s_x s_w sum((x - z_x) w) + b : the sum of the codes is exact in int32"""
     return (
-        rewrite(gemm(k, dequantize(x, qx, "float32"), dequantize(w, qw, "float32"), b))
-        .to(qgemm(k, x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT))
+        rewrite(gemm(k, dequantize(x, qx, d), dequantize(w, qw, d), b))
+        .to(cast(qgemm(k, x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT), d))
         .when(*kernel_reads_activation(k, x, qx), *kernel_reads_weight(qx, w, qw), kernel_adds_bias(w, b))
     )
 
@@ -84,13 +87,13 @@ def post_op(
 
 
 @rule
-def residual(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, y: Tensor) -> Rewrite:
+def residual(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, y: Tensor, d: Text) -> Rewrite:
     """qgemm(...) + y = qgemm(..., + y) : the kernel adds a float operand of its own shape"""
     product = qgemm(k, x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT)
     return (
         rewrite(add(product, y))
-        .to(qgemm(k, x, qx, w, qw, b, y, FLOAT, identity(), FLOAT))
-        .when(has_dtype(y, "float32"), product_shape(product, y), kernel_accepts(k, FLOAT, FLOAT, identity()))
+        .to(qgemm(k, x, qx, w, qw, b, y, real(d), identity(), FLOAT))
+        .when(has_dtype(y, d), product_shape(product, y), kernel_accepts(k, d, FLOAT, identity()))
     )
 
 
@@ -100,7 +103,7 @@ def residual_broadcast(g: Tensor, y: Tensor, s: Dims, t: Dims) -> Rewrite:
     return (
         rewrite(add(g, y))
         .to(add(g, move(expand(s), y)))
-        .when(absorbs(g), shape_is(g, s), shape_is(y, t), differs(s, t), has_dtype(y, "float32"), sum_shape(g, y, s))
+        .when(absorbs(g), shape_is(g, s), shape_is(y, t), differs(s, t), is_floating(y), result_shape(s))
     )
 
 
@@ -118,10 +121,20 @@ def requantize(
 
 @rule
 def requantize_residual(
-    k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, y: Tensor, qy: QParams, f: UnaryFn, q: QParams
+    k: Kind,
+    x: Tensor,
+    qx: QParams,
+    w: Tensor,
+    qw: QParams,
+    b: Tensor,
+    y: Tensor,
+    qy: QParams,
+    d: Text,
+    f: UnaryFn,
+    q: QParams,
 ) -> Rewrite:
     """quantize(qgemm(..., + dq(y), f), q) = qgemm(..., + y, f -> q) : the residual is read as codes too"""
-    product = qgemm(k, x, qx, w, qw, b, dequantize(y, qy, "float32"), FLOAT, f, FLOAT)
+    product = qgemm(k, x, qx, w, qw, b, dequantize(y, qy, d), real(d), f, FLOAT)
     return (
         rewrite(quantize(product, q))
         .to(qgemm(k, x, qx, w, qw, b, y, qy, f, q))
@@ -142,13 +155,13 @@ def conv_of_int8(
     hi: Integer,
     w: Tensor,
     b: Tensor,
+    d: Text,
 ) -> Rewrite:
     """dq(x: int8, z) = dq(x xor 0x80: uint8, z + 128) : convolution kernels read uint8 only"""
     kind = conv(st, pd, dl, g)
-    return rewrite(gemm(kind, dequantize(x, per_tensor(s, z, lo, hi, "int8"), "float32"), w, b)).to(
-        gemm(
-            kind, dequantize(flip(x), per_tensor(s, plus_128(z), plus_128(lo), plus_128(hi), "uint8"), "float32"), w, b
-        )
+    as_bytes = per_tensor(s, plus_128(z), plus_128(lo), plus_128(hi), "uint8")
+    return rewrite(gemm(kind, dequantize(x, per_tensor(s, z, lo, hi, "int8"), d), w, b)).to(
+        gemm(kind, dequantize(flip(x), as_bytes, d), w, b)
     )
 
 

@@ -9,7 +9,7 @@ from qegraph.lang import (
     close,
     div,
     gemm,
-    has_dtype,
+    is_floating,
     is_nonzero,
     is_vector,
     is_zero,
@@ -26,6 +26,7 @@ from qegraph.lang import (
     relu,
     rewrite,
     rule,
+    same_dtype,
     same_shape,
     scalar,
     stacks,
@@ -56,7 +57,7 @@ def bias_of_linear(x: Tensor, w: Tensor, b: Tensor, n: Integer) -> Rewrite:
     return (
         rewrite(add(product, b))
         .to(gemm(linear(), x, w, b))
-        .when(last_dim_is(product, n), is_vector(b, n), has_dtype(b, "float32"), has_dtype(product, "float32"))
+        .when(last_dim_is(product, n), is_vector(b, n), same_dtype(b, product), is_floating(b))
     )
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not reads_float8(), reason="this torch has no fl
 MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
 E4M3 = torch.float8_e4m3fn
 SCALE, OUT_SCALE = 0.02, 0.05
-ROWS = [row for row in accepted() if row[2] == "real" and row[1] in ("absent", "real")]
+ROWS = [row for row in accepted() if row[2] == "float32" and row[1] in ("absent", "float32")]
 
 
 @pytest.fixture(autouse=True)

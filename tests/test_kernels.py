@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from qegraph.kernels import PARAMETERS, POST_OPS, accepted, adds_in_32_bits
+from qegraph.kernels import FLOAT_OUTPUTS, FLOATS, PARAMETERS, POST_OPS, accepted, adds_in_32_bits
 
 FUNCTIONS: dict[str, Any] = {
     "identity": lambda y: y,
@@ -42,25 +42,57 @@ def test_row(kind: str, other: str, out: str, f: str) -> None:
     w = torch.randint(-128, 128, (6, 8, *[3] * rank), dtype=torch.int8)
     w_scale, bias = torch.rand(6) * 0.01 + 0.001, torch.randn(6)
     codes = out == "codes"
-    tail: list[Any] = [OUT_SCALE, OUT_ZERO, torch.uint8] if codes else [1.0, 0, torch.float32]
+    tail: list[Any] = [OUT_SCALE, OUT_ZERO, torch.uint8] if codes else [1.0, 0, getattr(torch, out)]
     windows: list[Any] = [] if kind == "linear" else [[1] * rank, [1] * rank, [1] * rank, 1]
-    head: list[Any] = [SCALE, ZERO, _packed(w, w_scale, x, windows), w_scale, None]
+    head: list[Any] = [_packed(w, w_scale, x, windows), w_scale, None]
     exact = _product(x, w, w_scale, bias, rank)
     if other == "absent":
-        op = torch.ops.onednn.qlinear_pointwise.default if not rank else torch.ops.onednn.qconv_pointwise.default
-        found = op(x, *head, bias, *windows, *tail, *post_op(f))
+        packet = torch.ops.onednn.qconv_pointwise if rank else torch.ops.onednn.qlinear_pointwise
+        found, dynamic = _run(packet.default, packet.tensor, x, [*head, bias, *windows, *tail, *post_op(f)])
     else:
         residual, real, params, binary = _residual(exact, other, out, kind)
         exact = exact + real
-        binary_op = torch.ops.onednn.qconv2d_pointwise.binary if rank else torch.ops.onednn.qlinear_pointwise.binary
-        found = binary_op(x, *head, residual, bias, *windows, *tail, *params, binary, 1.0, *post_op(f))
+        packet = torch.ops.onednn.qconv2d_pointwise if rank else torch.ops.onednn.qlinear_pointwise
+        tail += [*params, binary, 1.0, *post_op(f)]
+        found, dynamic = _run(packet.binary, packet.binary_tensor, x, [*head, residual, bias, *windows, *tail])
+    assert torch.equal(found, dynamic)
     expected = FUNCTIONS[f](exact)
     if codes:
         expected = ((expected / OUT_SCALE).round() + OUT_ZERO).clamp(0, 255)
         assert (found.double() - expected).abs().max() <= 1
         assert ((found.double() - expected) != 0).sum() <= 2
     else:
-        torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+        rounding = 0.0 if out == "float32" else torch.finfo(found.dtype).eps / 2
+        atol = (1e-5 + rounding) * float(expected.abs().max())
+        assert found.dtype == getattr(torch, out)
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", FLOAT_OUTPUTS)
+def test_half_bias(kind: str, dtype: torch.dtype) -> None:
+    """It is added as it is, whatever the output's dtype."""
+    rank = 0 if kind == "linear" else int(kind[4])
+    x = torch.randint(0, 128, (2, 8, *[5] * rank), dtype=torch.uint8)
+    w, w_scale = torch.randint(-128, 128, (6, 8, *[3] * rank), dtype=torch.int8), torch.rand(6) * 0.01
+    windows: list[Any] = [] if kind == "linear" else [[1] * rank, [1] * rank, [1] * rank, 1]
+    packet = torch.ops.onednn.qconv_pointwise if rank else torch.ops.onednn.qlinear_pointwise
+    bias = torch.randn(6).to(dtype)
+    head: list[Any] = [_packed(w, w_scale, x, windows), w_scale, None]
+    tail: list[Any] = [*windows, 1.0, 0, torch.float32, *post_op("identity")]
+    half, full = (packet.default(x, SCALE, ZERO, *head, each, *tail) for each in (bias, bias.float()))
+    assert torch.equal(half, full)
+
+
+def _run(op: Any, tensor_op: Any, x: torch.Tensor, rest: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """With scale and zero point as numbers, and as tensors. The operands are copied: "sum" writes one."""
+    params = torch.tensor([SCALE], dtype=torch.float64), torch.tensor([ZERO])
+    found = op(x, SCALE, ZERO, *map(_copy, rest)).clone()
+    return found, tensor_op(x, *params, *map(_copy, rest))
+
+
+def _copy(operand: Any) -> Any:
+    return operand.clone() if isinstance(operand, torch.Tensor) and not operand.is_mkldnn else operand
 
 
 _REORDERS = """
@@ -108,8 +140,8 @@ def _product(x: torch.Tensor, w: torch.Tensor, w_scale: torch.Tensor, bias: torc
 def _residual(exact: torch.Tensor, other: str, out: str, kind: str) -> tuple[torch.Tensor, torch.Tensor, Any, str]:
     """The operand as the kernel reads it, its real values, its parameters, and the way it is added."""
     memory_format = torch.channels_last if exact.dim() == 4 else torch.contiguous_format
-    if other == "real":
-        real = torch.randn_like(exact, dtype=torch.float32).to(memory_format=memory_format)
+    if other in FLOATS:
+        real = torch.randn_like(exact, dtype=getattr(torch, other)).to(memory_format=memory_format)
         in_place = kind != "linear"
         return real.clone(memory_format=memory_format), real.double(), (1.0, 0), "sum" if in_place else "add"
     codes = torch.randint(0, 256, exact.shape, dtype=torch.uint8).to(memory_format=memory_format)

@@ -12,6 +12,9 @@ from qegraph.lang.terms import Dims, Integer, Kind, Move, Number, QParams, Tenso
 MAX_OFFSET = 400.0
 """Steps: float32 is off by at most 2.4e-5 of a step there, which moves as many codes across a rounding boundary."""
 
+ROOT = "root-of-match"
+"""The variable that stands for the value a rule matches."""
+
 
 def is_constant(x: Tensor) -> Guard:
     """x is a parameter or buffer of the source module."""
@@ -21,9 +24,10 @@ def is_constant(x: Tensor) -> Guard:
 
 
 def has_dtype(x: Tensor, dtype: Text | str) -> Guard:
-    """x's dtype is `dtype`."""
+    """x's dtype is `dtype`. Binds it where it is not bound yet."""
     text = dtype if isinstance(dtype, Text) else f'"{dtype}"'
-    return Guard("has-dtype", f"{x} must be {text}", (f"(= (dtype {x}) {text})",))
+    binds = (dtype,) if isinstance(dtype, Text) else ()
+    return Guard("has-dtype", f"{x} must be {text}", (f"(= {text} (dtype {x}))",), binds)
 
 
 def same_dtype(x: Tensor, y: Tensor) -> Guard:
@@ -89,7 +93,12 @@ def kernel_reads_activation(kind: Kind | str, x: Tensor, qx: QParams) -> tuple[G
         Guard(
             "activation-params",
             "the kernel takes one scale and zero point for the activation",
-            (f"(per-tensor {qx})", f"(positive {qx})"),
+            (f"(per-tensor {qx})",),
+        ),
+        Guard(
+            "activation-scale",
+            "the activation's scale must be positive and finite: a number, or chosen with a positive eps",
+            (f"(positive {qx})",),
         ),
         Guard(
             "activation-dtype",
@@ -141,17 +150,7 @@ def kernel_reads_weight(qx: QParams, w: Tensor, qw: QParams) -> tuple[Guard, ...
 
 def kernel_adds_bias(w: Tensor, b: Tensor) -> Guard:
     return Guard(
-        "bias-fits", "the bias must be a float32 vector with one entry per output channel", (f"(bias-fits {b} {w})",)
-    )
-
-
-def kernel_accepts(kind: Kind | str, qo: QParams, out: QParams, f: UnaryFn) -> Guard:
-    """The row (kind or its name, operand storage, output storage, post-op) is in the table of `qegraph.kernels`."""
-    name = f"(kind-name {kind})" if isinstance(kind, Kind) else f'"{kind}"'
-    return Guard(
-        "kernel-accepts",
-        "no kernel has this post-op with this operand and output (table in qegraph/kernels.py)",
-        (f"(accepts {name} (storage {qo}) (storage {out}) (fn-name {f}))",),
+        "bias-fits", "the bias must be a float vector with one entry per output channel", (f"(bias-fits {b} {w})",)
     )
 
 
@@ -161,6 +160,40 @@ def kernel_stores(qx: QParams, out: QParams) -> Guard:
         "kernel-stores",
         "a kernel that reads float8 doesn't store integers, and the other way round",
         (f"(stores (storage {qx}) (storage {out}))",),
+    )
+
+
+def kernel_accepts(kind: Kind | str, qo: QParams | Text, out: QParams | Text, f: UnaryFn) -> Guard:
+    """The row (kind or its name, operand storage, output storage, post-op) is in the kernel table of `qegraph.kernels`.
+
+    A float storage may be given by its dtype.
+    """
+    name = f"(kind-name {kind})" if isinstance(kind, Kind) else f'"{kind}"'
+    operand, result = (f"(storage {each})" if isinstance(each, QParams) else str(each) for each in (qo, out))
+    return Guard(
+        "kernel-accepts",
+        "no kernel has this post-op with this operand and output (table in qegraph/kernels.py)",
+        (f"(accepts {name} {operand} {result} (fn-name {f}))",),
+    )
+
+
+def is_half(d: Text) -> Guard:
+    return Guard("is-half", f"{d} must be bfloat16 or float16", (f"(half-dtype {d})",))
+
+
+def is_floating(x: Tensor) -> Guard:
+    return Guard("is-floating", f"{x} must be float32, bfloat16 or float16", (f"(float-dtype (dtype {x}))",))
+
+
+def result_dtype(d: Text) -> Guard:
+    """Binds d, the dtype of the value the rule matches."""
+    return Guard("result-dtype", "the value must have a known dtype", (f"(= {d} (dtype {ROOT}))",), (d,))
+
+
+def accumulated(x: Tensor) -> Guard:
+    """x is the float32 output of an int8 contraction, possibly rearranged: as exact as its accumulator."""
+    return Guard(
+        "accumulated", "only an int8 contraction has the value before it is rounded", (f"(from-accumulator {x})",)
     )
 
 
@@ -240,9 +273,8 @@ def product_shape(product: Tensor, y: Tensor) -> Guard:
     )
 
 
-def sum_shape(x: Tensor, y: Tensor, s: Dims) -> Guard:
-    """x + y has shape s, so that only y is broadcast."""
-    return Guard("sum-shape", "only the residual may be broadcast", (f"(adds-up {x} {y} {s})",))
+def result_shape(s: Dims) -> Guard:
+    return Guard("result-shape", "only the residual may be broadcast", (f"(= {s} (shape {ROOT}))",))
 
 
 def stored_like(y: Tensor, q: QParams) -> Guard:
@@ -315,7 +347,10 @@ def kernel_normalizes(
         kernel_present("qbatch_norm2d"),
         Guard(
             "norm-operand", "the batch-norm kernel reads rank-4 uint8 codes with one scale",
-            (f'(= (dtype {x}) "uint8")', f'(= (q-dtype {qx}) "uint8")', f"(per-tensor {qx})", f"(= 4 (rank {x}))"),
+            (
+                f'(= (dtype {x}) "uint8")', f'(= (q-dtype {qx}) "uint8")', f'(= "codes" (storage {qx}))',
+                f"(= 4 (rank {x}))",
+            ),
         ),
         Guard("norm-statistics", "the batch-norm kernel reads float32 weight, bias, mean and variance", (floats,)),
     )  # fmt: skip

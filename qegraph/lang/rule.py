@@ -32,9 +32,14 @@ class Rewrite:
     lhs: Tensor
     rhs: Tensor
     guards: tuple[Guard, ...] = ()
+    is_one_way: bool = False
 
     def when(self, *guards: Guard) -> Rewrite:
         return replace(self, guards=self.guards + guards)
+
+    def one_way(self) -> Rewrite:
+        """The right side may stand for the left one, never the reverse: what was matched is given up for it."""
+        return replace(self, is_one_way=True)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Rule:
     name       kebab-case; also the test id, the command-line argument and the provenance tag.
     law        one line of algebra or plain words: the rule function's docstring.
     exact      within the numeric contract; a rule that is not is off by default.
+    one_way    the right side is more exact: it takes the place of the left one.
     variables  name -> egglog sort, in signature order.
     where      "file:line" of its definition.
     """
@@ -69,6 +75,7 @@ class Rule:
     variables: Mapping[str, str]
     where: str
     exact: bool = True
+    one_way: bool = False
 
 
 def rule(function: Callable[..., Rewrite] | None = None, *, exact: bool = True) -> Any:
@@ -102,6 +109,7 @@ def _make(function: Callable[..., Rewrite], exact: bool) -> Rule:
         variables={key: value.sort for key, value in variables.items()},
         where=where,
         exact=exact,
+        one_way=made.is_one_way,
     )
     _check_bound(made_rule)
     return made_rule

@@ -280,6 +280,12 @@ def qbinary(name: Text | str, x: Tensor, qx: QParams, y: Tensor, qy: QParams, ou
     raise NotImplementedError
 
 
+@constructor("Cast")
+def cast(x: Tensor, dtype: Text | str) -> Tensor:
+    """x in another float dtype, rounded to nearest even."""
+    raise NotImplementedError
+
+
 # -- rearrangements ----------------------------------------------------------------------------------------------------
 
 

@@ -21,4 +21,6 @@ def emit_qbinary(emission: Emission, node: ENode) -> fx.Node:
     name, x, qx, y, qy, out = node.args
     left, right = (emission.call(aten.contiguous.default, emission.node(each.number)) for each in (x, y))
     target = getattr(onednn, name).tensor
-    return emission.call(target, left, *scale_of(qx), right, *scale_of(qy), *scale_of(out), dtype_in(out))
+    return emission.call(
+        target, left, *scale_of(emission, qx), right, *scale_of(emission, qy), *scale_of(emission, out), dtype_in(out)
+    )

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from qegraph.cost import MACHINE, elements, traffic
-from qegraph.kernels import PARAMETERS, POST_OPS
+from qegraph.kernels import PARAMETERS, POST_OPS, accepted
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, vec, view
 from qegraph.ops.linear4 import emit_linear4
@@ -108,8 +108,9 @@ def _matmul_cost(snapshot: Snapshot, node: ENode) -> float:
 
 
 def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
-    kind, x, qx, w, _, _, other, _, f, out = node.args
-    out_bytes = elements(snapshot, node.eclass) * (4 if out.name == "Real" else 1) / MACHINE.bandwidth
+    kind, x, qx, w, _, _, other, qo, f, out = node.args
+    if kind.name != "Linear4" and (_kind_name(kind), _storage(qo), _storage(out), f.args[0]) not in _ROWS:
+        return math.inf
     work = _macs(snapshot, node.eclass, w.number) / MACHINE.int8_macs
     if kind.name == "Linear4":
         work = elements(snapshot, node.eclass) * abs(snapshot.shape[x.number][-1]) / MACHINE.int8_macs
@@ -119,7 +120,7 @@ def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
     if kind.name == "Conv" and kind.args[3] > 1:
         channels = snapshot.shape.get(w.number, (1, MACHINE.group_channels))[1]
         work *= max(1.0, MACHINE.group_channels / channels)
-    moved = out_bytes + traffic(snapshot, x.number, w.number, other.number)
+    moved = traffic(snapshot, node.eclass, x.number, w.number, other.number)
     return _call_cost(snapshot, node, qx) + max(work, moved) + (MACHINE.post_op if f.args[0] != "identity" else 0.0)
 
 
@@ -128,12 +129,23 @@ def _call_cost(snapshot: Snapshot, node: ENode, qx: Data) -> float:
     if node.args[0].name == "Linear":
         rows = elements(snapshot, node.eclass) / (snapshot.shape.get(node.eclass) or (1,))[-1]
         return MACHINE.linear_call + MACHINE.linear_row * abs(rows)
-    return MACHINE.conv_call + (MACHINE.conv_zero_point if scale_of(qx)[1] else 0.0)
+    return MACHINE.conv_call + (0.0 if qx.name == "PerTensor" and not qx.args[1] else MACHINE.conv_zero_point)
 
 
 def _offset_cost(snapshot: Snapshot, node: ENode) -> float:
     """Next to nothing, so that it isn't chosen where nothing is gained."""
     return 0.1
+
+
+_ROWS = frozenset(accepted())
+
+
+def _kind_name(kind: Data) -> str:
+    return "linear" if kind.name == "Linear" else f"conv{len(kind.args[0])}d"
+
+
+def _storage(q: Data) -> str:
+    return q.args[0] if q.name == "Real" else {"Absent": "absent", "Float8": "float8"}.get(q.name, "codes")
 
 
 # -- emission ----------------------------------------------------------------------------------------------------------
@@ -165,19 +177,21 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     scales = _scales(emission, qw)
     packed = _packed(emission, node, weight, scales)
     w_scale = emission.buffer("w_scale", scales)
-    out_scale, out_zero = scale_of(out)
     out_dtype = dtype_in(out)
-    head: list[Any] = [emission.node(x.number), *scale_of(qx), packed, w_scale, None]
+    head: list[Any] = [emission.node(x.number), *scale_of(emission, qx), packed, w_scale, None]
     windows = [] if kind.name == "Linear" else [*map(list, kind.args[:3]), kind.args[3]]
-    tail: list[Any] = [out_scale, out_zero, out_dtype]
+    tail: list[Any] = [*scale_of(emission, out), out_dtype]
     post_op = _post_op(f)
     bias = emission.node(b.number)
+    is_dynamic = qx.name == "Dynamic"
     if qo.name == "Absent":
-        target = onednn.qlinear_pointwise.default if kind.name == "Linear" else onednn.qconv_pointwise.default
+        packet = onednn.qlinear_pointwise if kind.name == "Linear" else onednn.qconv_pointwise
+        target = packet.tensor if is_dynamic else packet.default
         return emission.call(target, *head, bias, *windows, *tail, *post_op)
     binary, residual = _residual(emission, node)
-    residual_scale = scale_of(qo)
-    target = onednn.qlinear_pointwise.binary if kind.name == "Linear" else onednn.qconv2d_pointwise.binary
+    residual_scale = scale_of(emission, qo)
+    packet = onednn.qlinear_pointwise if kind.name == "Linear" else onednn.qconv2d_pointwise
+    target = packet.binary_tensor if is_dynamic else packet.binary
     return emission.call(target, *head, residual, bias, *windows, *tail, *residual_scale, binary, 1.0, *post_op)
 
 
@@ -209,6 +223,10 @@ def _scales(emission: Emission, qw: Data) -> torch.Tensor:
     return emission.constant(qw.args[0].number)
 
 
+_SOME_PARAMS = (1.0, 1)
+"""What convolutions are packed for when the parameters are computed: only whether the zero point is 0 plays a part."""
+
+
 def _packed(emission: Emission, node: ENode, weight: torch.Tensor, scales: torch.Tensor) -> fx.Node:
     """Packed for the shape and zero point that will run: another one would be repacked on every call."""
     kind, x, qx, w, *_ = node.args
@@ -217,7 +235,7 @@ def _packed(emission: Emission, node: ENode, weight: torch.Tensor, scales: torch
     if kind.name == "Linear":
         return emission.packed(lambda: PackedLinear(weight, known), ("linear", w.number, shape))
     stride, padding, dilation, groups = kind.args
-    scale, zero_point = scale_of(qx)
+    scale, zero_point = scale_of(emission, qx) if qx.name == "PerTensor" else _SOME_PARAMS
 
     def make() -> PackedConv:
         windows = (list(stride), list(padding), list(dilation))

@@ -57,4 +57,6 @@ def emit_qbatch_norm(emission: Emission, node: ENode) -> fx.Node:
     operands = [emission.node(each.number) for each in statistics]
     dtype = dtype_in(out)
     x_node = emission.node(x.number)
-    return emission.call(onednn.qbatch_norm2d.default, x_node, *scale_of(qx), *operands, eps, *scale_of(out), dtype)
+    return emission.call(
+        onednn.qbatch_norm2d.default, x_node, *scale_of(emission, qx), *operands, eps, *scale_of(emission, out), dtype
+    )

@@ -1,7 +1,11 @@
-"""quantize, dequantize, and the XOR that turns int8 codes into uint8 codes."""
+"""quantize, dequantize, and the XOR that turns int8 codes into uint8 codes.
+
+Scales and zero points are numbers, or tensors: of one element computed at run time, or one entry per channel.
+"""
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -9,10 +13,11 @@ from torch import fx
 
 from qegraph.cost import MACHINE, elements, traffic
 from qegraph.facts import RANGES
+from qegraph.kernels import FLOATS
 from qegraph.lang.terms import QParams, Tensor
-from qegraph.lang.vocabulary import dequantize, per_channel, per_tensor, quantize
+from qegraph.lang.vocabulary import cast, dequantize, dynamic, per_channel, per_tensor, quantize
 from qegraph.ops.table import Emission, Reading, reads, word
-from qegraph.program import Value
+from qegraph.program import Ref, Value
 from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten, dtype_name, dtype_of, quantized_decomposed
 
@@ -24,26 +29,27 @@ def full_range(dtype: torch.dtype, low: int, high: int) -> tuple[int, int]:
     return RANGES.get(dtype_name(dtype), (low, high))
 
 
-def _literal(scale: Any, zero_point: Any) -> bool:
-    return isinstance(scale, (int, float)) and isinstance(zero_point, int)
-
-
-@reads(quantized_decomposed.quantize_per_tensor.default)
+@reads(quantized_decomposed.quantize_per_tensor.default, quantized_decomposed.quantize_per_tensor.tensor)
 def read_quantize(reading: Reading, value: Value) -> Tensor | None:
+    """The operator itself starts by making its operand float32."""
     x, scale, zero_point, low, high, dtype = value.args
-    if not _literal(scale, zero_point) or reading.dtype(x) != torch.float32:
+    q = _params(reading, scale, zero_point, (low, high), dtype)
+    if q is None or not _is_float(reading.dtype(x)):
         return None
-    return quantize(reading.tensor(x), per_tensor(float(scale), zero_point, low, high, dtype_name(dtype)))
+    operand = reading.tensor(x)
+    return quantize(operand if reading.dtype(x) == torch.float32 else cast(operand, "float32"), q)
 
 
-@reads(quantized_decomposed.dequantize_per_tensor.default)
+@reads(quantized_decomposed.dequantize_per_tensor.default, quantized_decomposed.dequantize_per_tensor.tensor)
 def read_dequantize(reading: Reading, value: Value) -> Tensor | None:
     x, scale, zero_point, low, high, dtype, out_dtype = value.args
-    if not _literal(scale, zero_point) or reading.dtype(x) != dtype:
+    out_dtype = out_dtype or torch.float32
+    q = _params(reading, scale, zero_point, full_range(dtype, low, high), dtype)
+    if q is None or reading.dtype(x) != dtype or not _is_float(out_dtype):
         return None
-    q = per_tensor(float(scale), zero_point, *full_range(dtype, low, high), dtype_name(dtype))
-    _note_sums(reading, x, q, torch.tensor(scale))
-    return dequantize(reading.tensor(x), q, dtype_name(out_dtype or torch.float32))
+    if isinstance(number := _number(reading, scale), (int, float)):
+        _note_sums(reading, x, q, torch.tensor(float(number)))
+    return dequantize(reading.tensor(x), q, dtype_name(out_dtype))
 
 
 def _note_sums(reading: Reading, x: Any, q: QParams, scales: torch.Tensor) -> None:
@@ -54,10 +60,55 @@ def _note_sums(reading: Reading, x: Any, q: QParams, scales: torch.Tensor) -> No
         reading.fact("largest-sum", q, reading.tensor(x), value=float(sums.abs().max()) if sums.numel() else 0.0)
 
 
+def _is_float(dtype: torch.dtype) -> bool:
+    return dtype_name(dtype) in FLOATS
+
+
+def _params(
+    reading: Reading, scale: Any, zero_point: Any, range_: tuple[int, int], dtype: torch.dtype
+) -> QParams | None:
+    """Per-tensor parameters: numbers, or tensors of one element; constant ones are numbers too."""
+    tail = (*range_, dtype_name(dtype))
+    scale, zero_point = _number(reading, scale), _number(reading, zero_point)
+    if isinstance(scale, (int, float)) and isinstance(zero_point, int):
+        return per_tensor(float(scale), zero_point, *tail)
+    if not (_is_element(reading, scale, _SCALES) and _is_element(reading, zero_point, _ZERO_POINTS)):
+        return None
+    q = dynamic(reading.tensor(scale), reading.tensor(zero_point), *tail)
+    if _is_chosen(reading, scale):
+        reading.fact("positive", q)
+    return q
+
+
+_SCALES = (torch.float32, torch.float64)
+_ZERO_POINTS = (torch.int32, torch.int64)
+
+
+def _number(reading: Reading, operand: Any) -> Any:
+    """The number in a constant of one element; any other operand as it is."""
+    constant = reading.constant(operand)
+    return constant.item() if constant is not None and constant.numel() == 1 else operand
+
+
+def _is_element(reading: Reading, operand: Any, dtypes: tuple[torch.dtype, ...]) -> bool:
+    """A tensor of one element that the kernels take as a scale or zero point."""
+    return isinstance(operand, Ref) and reading.dtype(operand) in dtypes and reading.shape(operand) in ((), (1,))
+
+
+def _is_chosen(reading: Reading, scale: Any) -> bool:
+    """The scale is one that choose_qparams keeps at or above a positive eps."""
+    item = reading.value(scale)
+    if item.target is not operator.getitem or item.args[1] != 0:
+        return False
+    chosen = reading.value(item.args[0])
+    return chosen.target is quantized_decomposed.choose_qparams.tensor and chosen.args[3] > _MIN_SCALE
+
+
 @reads(quantized_decomposed.dequantize_per_channel.default)
 def read_dequantize_per_channel(reading: Reading, value: Value) -> Tensor | None:
     x, scales, zero_points, axis, low, high, dtype, out_dtype = value.args
-    if zero_points is None or reading.dtype(x) != dtype:
+    out_dtype = out_dtype or torch.float32
+    if zero_points is None or reading.dtype(x) != dtype or not _is_float(out_dtype):
         return None
     axis %= len(reading.shape(x))
     range_ = full_range(dtype, low, high)
@@ -69,7 +120,7 @@ def read_dequantize_per_channel(reading: Reading, value: Value) -> Tensor | None
         reading.fact("sound-scales", reading.tensor(scales))
         if axis == 0 and known_scales.shape == (reading.shape(x)[0],):
             _note_sums(reading, x, q, known_scales)
-    return dequantize(reading.tensor(x), q, dtype_name(out_dtype or torch.float32))
+    return dequantize(reading.tensor(x), q, dtype_name(out_dtype))
 
 
 def _sound(scales: torch.Tensor) -> bool:
@@ -104,9 +155,10 @@ def emit_quantize(emission: Emission, node: ENode) -> fx.Node:
     x, q = node.args
     if q.name == "Float8":
         return _emit_float8(emission, node, "quantize_affine_float8_non_decomposed", torch.float8_e4m3fn)
-    scale, zero_point, low, high, dtype = q.args
-    target = quantized_decomposed.quantize_per_tensor.default
-    return emission.call(target, emission.node(x.number), scale, zero_point, low, high, dtype_of(dtype))
+    *_, low, high, dtype = q.args
+    overload = "default" if q.name == "PerTensor" else "tensor"
+    target = getattr(quantized_decomposed.quantize_per_tensor, overload)
+    return emission.call(target, emission.node(x.number), *scale_of(emission, q), low, high, dtype_of(dtype))
 
 
 @word("Dequantize", _dequantize_cost)
@@ -114,17 +166,29 @@ def emit_dequantize(emission: Emission, node: ENode) -> fx.Node:
     x, q, dtype = node.args
     if q.name == "Float8":
         return _emit_float8(emission, node, "dequantize_affine_float8_non_decomposed", dtype_of(dtype))
-    if q.name == "PerTensor":
-        target = quantized_decomposed.dequantize_per_tensor.default
-        scale, zero_point, low, high, codes = q.args
-        args: list[Any] = [emission.node(x.number), scale, zero_point, low, high, dtype_of(codes)]
-    else:
+    *_, low, high, codes = q.args
+    tail = [low, high, dtype_of(codes)]
+    operand = emission.node(x.number)
+    if q.name == "PerChannel":
+        scales, zero_points, axis, *_ = q.args
         target = quantized_decomposed.dequantize_per_channel.default
-        scales, zero_points, axis, low, high, codes = q.args
-        operands = [emission.node(each.number) for each in (x, scales, zero_points)]
-        args = [*operands, axis, low, high, dtype_of(codes)]
-    kwargs = {} if dtype == "float32" else {"out_dtype": dtype_of(dtype)}
-    return emission.call((target, kwargs), *args)
+        tail = [emission.node(scales.number), emission.node(zero_points.number), axis, *tail]
+    else:
+        overload = "default" if q.name == "PerTensor" else "tensor"
+        target = getattr(quantized_decomposed.dequantize_per_tensor, overload)
+        tail = [*scale_of(emission, q), *tail]
+    if dtype == "float32":
+        return emission.call(target, operand, *tail)
+    if _subtracts_exactly(q):
+        return emission.call((target, {"out_dtype": dtype_of(dtype)}), operand, *tail)
+    return emission.call((aten._to_copy.default, {"dtype": dtype_of(dtype)}), emission.call(target, operand, *tail))
+
+
+def _subtracts_exactly(q: Data) -> bool:
+    """With `out_dtype` the operator subtracts the zero point in that dtype (except per channel): exact up to 256."""
+    if q.name == "PerChannel":
+        return True
+    return q.name == "PerTensor" and q.args[4] in RANGES and q.args[2] <= q.args[1] <= q.args[3]
 
 
 @word("Flip", _flip_cost)
@@ -144,8 +208,10 @@ def code_of(value: float, q: Data) -> int:
     return int(quantize_per_tensor(number, scale, zero_point, low, high, dtype_of(dtype)))
 
 
-def scale_of(q: Data) -> tuple[float, int]:
-    """(scale, zero point) of literal per-tensor parameters; (1, 0) for plain floats."""
+def scale_of(emission: Emission, q: Data) -> tuple[Any, Any]:
+    """(scale, zero point) of per-tensor parameters, nodes where they are computed; (1, 0) for plain floats."""
+    if q.name == "Dynamic":
+        return emission.node(q.args[0].number), emission.node(q.args[1].number)
     if q.name == "Float8":
         return q.args[0], 0
     return (q.args[0], q.args[1]) if q.name == "PerTensor" else (1.0, 0)

@@ -71,9 +71,9 @@ def emit_embedding_bag(emission: Emission, node: ENode) -> fx.Node:
 def emit_qembedding_bag(emission: Emission, node: ENode) -> fx.Node:
     w, qw, indices, offsets, out = node.args
     operands = [emission.call(aten.contiguous.default, emission.node(each.number)) for each in (w, indices, offsets)]
-    scale = emission.buffer("scale", torch.tensor([scale_of(qw)[0]], dtype=torch.float32))
+    scale = emission.buffer("scale", torch.tensor([scale_of(emission, qw)[0]], dtype=torch.float32))
     target: Any = torch.ops.torchao._scaled_embedding_bag.default
-    return emission.call(target, *operands, scale, scale_of(out)[0], _SUM, True, dtype_in(out))
+    return emission.call(target, *operands, scale, scale_of(emission, out)[0], _SUM, True, dtype_in(out))
 
 
 def _softmax_cost(snapshot: Snapshot, node: ENode) -> float:
@@ -105,6 +105,6 @@ def _attention_cost(snapshot: Snapshot, node: ENode) -> float:
 def emit_qattention(emission: Emission, node: ENode) -> fx.Node:
     x, qx, key, qk, value, qv, scale, mask, qa, out = node.args
     operands = [emission.node(each.number) for each in (x, key, value, mask)]
-    params = [number for q in (qx, qk, qv, qa, out) for number in scale_of(q)]
+    params = [number for q in (qx, qk, qv, qa, out) for number in scale_of(emission, q)]
     target: Any = torch.ops.torchao.qscaled_dot_product.default
     return emission.call(target, *operands, 0.0, False, scale, *params)

@@ -26,18 +26,25 @@ def missing_extra(package: str) -> MissingExtra:
 
 
 def quantize(
-    model: nn.Module, example_inputs: Inputs, calibration_batches: int | Iterable[Inputs] = 4, seed: int = 0
+    model: nn.Module,
+    example_inputs: Inputs,
+    calibration_batches: int | Iterable[Inputs] = 4,
+    seed: int = 0,
+    is_dynamic: bool = False,
 ) -> GraphModule:
-    """Export, prepare, calibrate and convert `model` with torchao's default static x86 configuration.
+    """Export, prepare, calibrate and convert `model` with torchao's default x86 configuration.
 
-    `calibration_batches` is the inputs to observe, or how many to `draw`. The model is not changed.
+    `calibration_batches` is the inputs to observe, or how many to `draw`; `is_dynamic` has the scales of activations
+    (of linears) computed at run time. The model is not changed.
     """
     try:
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
     except ImportError as error:
         raise missing_extra("torchao") from error
-    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    quantizer = x86.X86InductorQuantizer().set_global(
+        x86.get_default_x86_inductor_quantization_config(is_dynamic=is_dynamic)
+    )
     wanted = calibration_batches
     batches = draw(example_inputs, wanted, seed) if isinstance(wanted, int) else wanted
     with torch.random.fork_rng(devices=[]), torch.no_grad():
