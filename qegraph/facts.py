@@ -48,6 +48,7 @@ DECLARATIONS = """
 (function place (T) i64 :merge (max old new))
 (function parts (T) i64 :merge (min old new))
 (function next-sibling (K T Q F Q i64) i64 :merge (min old new))
+(relation inverse (M M))
 (relation float-dtype (String))
 (relation half-dtype (String))
 (relation stacks (T T))
@@ -227,6 +228,9 @@ def _permuted_shapes() -> Iterator[str]:
             f"(= e (Moved (Permute p) x)) (= {rank} (vec-length p)) (= s (shape x)) (= d (dtype x)) "
             f"(= y (vec-of {dims})) => (set (shape e) y) (set (dtype e) d)"
         )
+        back = " ".join(f"(= {i} (vec-get p (vec-get r {i})))" for i in range(rank))
+        lengths = f"(= {rank} (vec-length p)) (= {rank} (vec-length r))"
+        yield f"(= m (Permute p)) (= n (Permute r)) {lengths} {back} => (inverse m n)"
         last = rank - 1
         yield f"(= m (Permute p)) (> (vec-length p) {last}) (= a (vec-get p {last})) => (set (position m a) {last})"
 

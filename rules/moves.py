@@ -3,6 +3,7 @@
 from qegraph.lang import (
     Dims,
     Integer,
+    Move,
     Tensor,
     expand,
     gemm,
@@ -13,6 +14,7 @@ from qegraph.lang import (
     rewrite,
     rule,
     shape_is,
+    undoes,
     view,
 )
 from qegraph.lang.rule import Rewrite
@@ -22,6 +24,12 @@ from qegraph.lang.rule import Rewrite
 def view_of_view(s: Dims, t: Dims, x: Tensor) -> Rewrite:
     """view(view(x, s), t) = view(x, t)"""
     return rewrite(move(view(t), move(view(s), x))).to(move(view(t), x))
+
+
+@rule
+def permute_back(m: Move, n: Move, x: Tensor) -> Rewrite:
+    """permute(permute(x, n), m) = x where m is the inverse of n"""
+    return rewrite(move(m, move(n, x))).to(x).when(undoes(m, n))
 
 
 @rule

@@ -118,3 +118,25 @@ def test_zero_point_stays_where_the_bias_is_an_input() -> None:
     x, bias = b.image(), torch.randn(8)
     gm = net(lambda w, x, bias: q(F.conv2d(fq(x), w(), bias), QP(0.2, 3)), [b.Weight(8, 8, 3, 3)], [x, bias])
     assert zero_points(forced(gm, [x, bias], WITHOUT_ZERO_POINT)) == [IN.zp]
+
+
+@pytest.mark.parametrize("case", ["two pointwise", "wide then pointwise", "rank 3", "read again", "conv of linear"])
+def test_residual_of_codes_compiled(case: str) -> None:
+    """Inductor must not take a residual of codes for a view, nor the copy of one for superfluous."""
+    x = torch.randn(2, 5, 24) if case == "rank 3" else b.image(batch=1, channels=32)
+    small, wide = (lambda: Conv(2, 32, 32, 1)), (lambda: Conv(2, 32, 32, 3))
+    parts = [b.Linear(24, 24), b.Linear(24, 24)] if case == "rank 3" else [small(), small()]
+    if case in ("wide then pointwise", "conv of linear"):
+        parts = [wide(), small()] if case == "wide then pointwise" else [small(), wide()]
+
+    def function(m: nn.Module, n: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        first = fq(F.relu(m(fq(x))), OUT)
+        total = q(n(first) + first, QP(0.05, 77))
+        return total, first * 2 if case == "read again" else total
+
+    fast = b.checked(net(function, parts, [x]), [x])
+    assert any("binary" in kind for kind in b.kinds(fast))
+    torch.compiler.reset()
+    with torch.no_grad():
+        for found, wanted in zip(torch.compile(fast)(x), fast(x), strict=True):
+            assert torch.equal(found, wanted)

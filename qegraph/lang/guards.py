@@ -9,9 +9,6 @@ from __future__ import annotations
 from qegraph.lang.rule import Guard
 from qegraph.lang.terms import Dims, Integer, Kind, Move, Number, QParams, Tensor, Text, UnaryFn
 
-MAX_OFFSET = 400.0
-"""Steps: float32 is off by at most 2.4e-5 of a step there, which moves as many codes across a rounding boundary."""
-
 ROOT = "root-of-match"
 """The variable that stands for the value a rule matches."""
 
@@ -309,30 +306,6 @@ def saturates_at_zero(q: QParams) -> Guard:
     return Guard("saturates-at-zero", "the lowest code must stand for 0", (f"(saturates-at-zero {q})",))
 
 
-def odd_window(kernel: Dims, height: Integer, width: Integer) -> Guard:
-    """Binds the window's sides."""
-    return Guard(
-        "odd-window",
-        "the sum of an even number of codes is often midway between two multiples, where rounding is anyone's choice",
-        (
-            f"(= {height} (vec-get {kernel} 0))",
-            f"(= {width} (vec-get {kernel} 1))",
-            f"(= 1 (% (* {height} {width}) 2))",
-        ),
-        (height, width),
-    )
-
-
-def channels_are(x: Tensor, c: Integer) -> Guard:
-    """Binds c, the number of channels of the image x."""
-    return Guard(
-        "channels-are",
-        f"{x} must be an image with a known number of channels",
-        (f"(= 4 (rank {x}))", f"(= {c} (vec-get (shape {x}) 1))", f"(> {c} 0)"),
-        (c,),
-    )
-
-
 def kernel_present(name: str) -> Guard:
     """The installed torch has this kernel; see `qegraph.kernels.OPTIONAL`."""
     return Guard("kernel-present", f"this torch has no {name} for this CPU", (f'(present "{name}")',))
@@ -358,37 +331,6 @@ def kernel_normalizes(
 
 def kernel_stores_norm(q: QParams) -> Guard:
     return Guard("stores-uint8", "the batch-norm kernel stores uint8", (f'(= (q-dtype {q}) "uint8")',))
-
-
-def is_pointwise(w: Tensor, n: Integer, c: Integer) -> Guard:
-    """Binds n and c, the output and input channels of a 1x1 weight."""
-    sizes = (f"(= {n} (vec-get (shape {w}) 0))", f"(= {c} (vec-get (shape {w}) 1))")
-    return Guard("is-pointwise", "the weight must be 1x1", (*sizes, f"(= (shape {w}) (vec-of {n} {c} 1 1))"), (n, c))
-
-
-def nonzero_point(z: Integer) -> Guard:
-    return Guard("nonzero-point", "the zero point must not be 0 already", (f"(!= {z} 0)",))
-
-
-def is_unpadded(kind: Kind) -> Guard:
-    return Guard("is-unpadded", "around a padded image the zero point stands for 0", (f"(unpadded {kind})",))
-
-
-def is_padded(padding: Dims) -> Guard:
-    return Guard(
-        "is-padded", "there must be padding, in two dims",
-        (f"(= 2 (vec-length {padding}))", f"(!= 0 (+ (vec-get {padding} 0) (vec-get {padding} 1)))"),
-    )  # fmt: skip
-
-
-def offset_fits(w: Tensor, qw: QParams, scale: Number, z: Integer, q: QParams) -> Guard:
-    """The offset is so small in steps of the output that its rounding to float32 moves next to no codes."""
-    offset = f"(* {scale} (* (abs (to-f64 {z})) (largest-sum {qw} {w})))"
-    return Guard(
-        "offset-fits",
-        "the offset must be small against float32's precision in steps of the output",
-        (f"(<= {offset} (* {MAX_OFFSET!r} (step {q})))",),
-    )
 
 
 def is_factor(c: Number, scale: Number) -> Guard:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from qegraph.copies import scratch
 from qegraph.cost import MACHINE, elements, traffic
 from qegraph.kernels import PARAMETERS, POST_OPS, accepted
 from qegraph.lang.terms import Tensor
@@ -145,7 +146,8 @@ def _kind_name(kind: Data) -> str:
 
 
 def _storage(q: Data) -> str:
-    return q.args[0] if q.name == "Real" else {"Absent": "absent", "Float8": "float8"}.get(q.name, "codes")
+    """Float8 is stored by what stores float32."""
+    return q.args[0] if q.name == "Real" else {"Absent": "absent", "Float8": "float32"}.get(q.name, "codes")
 
 
 # -- emission ----------------------------------------------------------------------------------------------------------
@@ -248,15 +250,17 @@ def _residual(emission: Emission, node: ENode) -> tuple[str, fx.Node]:
     """In place ("sum") or not ("add"): decided here, by who else reads the operand, never by an equality.
 
     Either way the kernel reads the operand as if it were dense, in the output's own layout, whatever its strides.
-    "sum" writes the operand: it must be scratch. "add" exists for linear, with a float operand.
+    "sum" writes the operand: it must be scratch, and no view. "add" exists for linear, with a float operand.
     """
     kind, *_, other, qo, _, _ = node.args
     residual = emission.node(other.number)
     is_linear = kind.name == "Linear"
-    layout = {"memory_format": torch.contiguous_format if is_linear else torch.channels_last}
-    binary = "add" if is_linear and qo.name == "Real" else "sum"
-    if binary == "sum" and not emission.scratch(other.number):
-        return binary, emission.call((aten.clone.default, layout), residual)
-    if emission.dense(other.number, channels_last=not is_linear):
-        return binary, residual
-    return binary, emission.call((aten.contiguous.default, layout), residual)
+    is_dense = emission.dense(other.number, channels_last=not is_linear)
+    if is_linear and qo.name == "Real":
+        contiguous = (aten.contiguous.default, {"memory_format": torch.contiguous_format})
+        return "add", residual if is_dense else emission.call(contiguous, residual)
+    is_owned = is_dense and emission.scratch(other.number)
+    rank = len(emission.snapshot.shape.get(other.number, ()))
+    if is_owned and (not is_linear or rank == 2):
+        return "sum", residual
+    return "sum", emission.call(scratch, residual, not is_linear, is_owned)
