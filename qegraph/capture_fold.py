@@ -119,10 +119,17 @@ def fold(call: Call, constants: Mapping[int, torch.Tensor]) -> torch.Tensor | No
     tensors = [constants.get(ref.index) for ref in refs]
     if not tensors or any(tensor is None or not _is_real(tensor) for tensor in tensors):
         return None
-    if call.target in _FOLDED_CASTS and constants[refs[0].index].numel() > _MAX_CAST:
+    if call.target in _FOLDED_CASTS and not _is_worth(call, constants[refs[0].index]):
         return None
     with unset_fake_temporarily(), torch.no_grad():
         return call.run(lambda ref: constants[ref.index])
+
+
+def _is_worth(cast: Call, source: torch.Tensor) -> bool:
+    """Codes and half floats that become floats are what the rules need; emission folds them if no rule does."""
+    widens = source.dtype in (torch.int8, torch.float16) and cast.args[1:2] != (source.dtype,)
+    is_float = any(isinstance(each, torch.dtype) and each.is_floating_point for each in cast.args)
+    return source.numel() <= _MAX_CAST and not (widens and is_float)
 
 
 def _is_real(tensor: torch.Tensor) -> bool:

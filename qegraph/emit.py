@@ -13,12 +13,12 @@ from qegraph.capture_call import Attribute, Method
 from qegraph.encode import Encoder
 from qegraph.extract import Selection
 from qegraph.freeze import Evidence, Freezer
-from qegraph.ops import WORDS
+from qegraph.ops import EVALUATIONS, WORDS
 from qegraph.packing import InputChecks
 from qegraph.program import Program, Ref, Value, map_refs
 from qegraph.schedule import Schedule, schedule
 from qegraph.snapshot import ENode, Snapshot
-from qegraph.torch_names import aten, dtype_of, onednn
+from qegraph.torch_names import aten, onednn
 
 META = "qegraph"
 """Key of `node.meta` and `GraphModule.meta` under which provenance and report stand."""
@@ -47,7 +47,7 @@ class Emitter:
         self._packed: dict[Any, fx.Node] = {}
         self._buffers: dict[int, fx.Node] = {}
         self._inputs: dict[int, fx.Node] = {}
-        self._filled: dict[int, torch.Tensor] = {}
+        self._constants: dict[int, torch.Tensor | None] = {}
 
     def run(self) -> fx.GraphModule:
         for value in self.program.values:
@@ -129,12 +129,22 @@ class Emitter:
         return parent, last
 
     def constant(self, eclass: int) -> torch.Tensor:
-        enode = self.snapshot.nodes[self.selection.choice[eclass]]
-        if enode.op == "Filled":
-            shape, value, dtype = enode.args
-            return self._filled.setdefault(eclass, torch.full(shape, value, dtype=dtype_of(dtype)))
-        tensor = self.program.constants[self.program.values[enode.args[0]].target]
-        return tensor.detach()
+        found = self.operand(eclass)
+        assert found is not None
+        return found
+
+    def operand(self, eclass: int) -> torch.Tensor | None:
+        """The value of a constant, one tensor per e-class; None for the operand that isn't there."""
+        if eclass not in self._constants:
+            enode = self.snapshot.nodes[self.selection.choice[eclass]]
+            self._constants[eclass] = self._evaluate(enode)
+        return self._constants[eclass]
+
+    def _evaluate(self, enode: ENode) -> torch.Tensor | None:
+        if enode.op == "Leaf":
+            return self.program.constants[self.program.values[enode.args[0]].target].detach()
+        with torch.no_grad():
+            return EVALUATIONS[enode.op](self, enode)
 
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node:
         """A constant of our own; one node per tensor."""

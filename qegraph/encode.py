@@ -10,10 +10,10 @@ import torch
 
 from qegraph import facts
 from qegraph.engine import Engine
+from qegraph.kernels import MAX_REDUCTION
 from qegraph.lang.terms import CONSTRUCTORS, Expr, Tensor, Tensors
 from qegraph.lang.vocabulary import leaf, opaque
 from qegraph.ops import READERS
-from qegraph.ops.gemm import MAX_REDUCTION
 from qegraph.program import Program, Ref, Value, map_refs, operands
 from qegraph.torch_names import dtype_name
 

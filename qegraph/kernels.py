@@ -57,7 +57,17 @@ def accepted() -> Iterator[tuple[str, str, str, str]]:
             yield kind, other, out, f
 
 
-OPTIONAL = {"qbatch_norm2d": "onednn::qbatch_norm2d"}
+WEIGHT_ONLY_DEPTH = 16
+"""What K must be a multiple of in the weight-only bfloat16 kernel: it reads 16 codes at a time, past the end too."""
+
+MAX_REDUCTION = (2**31 - 1) // (255 * 128)
+"""Longest sum of products that can't overflow the int32 accumulator."""
+
+OPTIONAL = {
+    "qbatch_norm2d": "onednn::qbatch_norm2d",
+    "weight_only": "aten::_weight_int8pack_mm",
+    "linear_fp16": "onednn::linear_prepack_fp16",
+}
 """Kernels that not every torch has for every CPU, by the name guards use."""
 
 

@@ -92,6 +92,18 @@ class PackedLinear(PackedWeight):
         return torch.ops.onednn.qlinear_prepack(*operands)
 
 
+class PackedHalfLinear(PackedWeight):
+    """weight: float16 (N, K). The kernel rounds a float32 weight to float16, so the buffer holds half of its bytes."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__(weight, (None,))
+
+    @staticmethod
+    def prepack(*operands: Any) -> torch.Tensor:
+        weight, x_shape = operands
+        return torch.ops.onednn.linear_prepack_fp16(weight.float(), x_shape)
+
+
 class PackedConv(PackedWeight):
     """weight: int8 (O, I/groups, k...). Packed for one activation shape, scale and zero point.
 

@@ -3,7 +3,10 @@
 Adding an operator or a kernel is one entry here and one test row. What has no reader is opaque and passes unchanged.
 """
 
-from qegraph.ops import elementwise, gemm, leaves, moves, norm, pool, quant
-from qegraph.ops.table import READERS, WORDS, Emission, Reading
+from qegraph.ops import elementwise, gemm, leaves, moves, norm, pool, quant, scales, weights
+from qegraph.ops.table import EVALUATIONS, READERS, WORDS, Emission, Reading
 
-__all__ = ["READERS", "WORDS", "Emission", "Reading", "elementwise", "gemm", "leaves", "moves", "norm", "pool", "quant"]
+__all__ = [
+    "EVALUATIONS", "READERS", "WORDS", "Emission", "Reading",
+    "elementwise", "gemm", "leaves", "moves", "norm", "pool", "quant", "scales", "weights",
+]  # fmt: skip

@@ -19,9 +19,6 @@ from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten, dtype_of, onednn
 
-MAX_REDUCTION = (2**31 - 1) // (255 * 128)
-"""Longest sum of products that can't overflow the int32 accumulator."""
-
 
 def _bias(reading: Reading, b: Any) -> Tensor:
     return nothing() if b is None else reading.tensor(b)
@@ -132,18 +129,37 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     w_scale = emission.buffer("w_scale", scales)
     out_scale, out_zero = scale_of(out)
     out_dtype = dtype_of(out.args[0] if out.name == "Real" else out.args[4])
-    head: list[Any] = [emission.node(x.number), *scale_of(qx), packed, w_scale, None]
+    codes, overload = _activation(emission, qx)
+    head: list[Any] = [emission.node(x.number), *codes, packed, w_scale, None]
     windows = [] if kind.name == "Linear" else [*map(list, kind.args[:3]), kind.args[3]]
     tail: list[Any] = [out_scale, out_zero, out_dtype]
     post_op = _post_op(f)
     bias = emission.node(b.number)
     if qo.name == "Absent":
-        target = onednn.qlinear_pointwise.default if kind.name == "Linear" else onednn.qconv_pointwise.default
-        return emission.call(target, *head, bias, *windows, *tail, *post_op)
+        packet = onednn.qlinear_pointwise if kind.name == "Linear" else onednn.qconv_pointwise
+        return emission.call(getattr(packet, overload or "default"), *head, bias, *windows, *tail, *post_op)
     binary, residual = _residual(emission, node)
     residual_scale = scale_of(qo)
-    target = onednn.qlinear_pointwise.binary if kind.name == "Linear" else onednn.qconv2d_pointwise.binary
-    return emission.call(target, *head, residual, bias, *windows, *tail, *residual_scale, binary, 1.0, *post_op)
+    packet = onednn.qlinear_pointwise if kind.name == "Linear" else onednn.qconv2d_pointwise
+    return emission.call(
+        getattr(packet, f"binary_{overload}".rstrip("_")),
+        *head,
+        residual,
+        bias,
+        *windows,
+        *tail,
+        *residual_scale,
+        binary,
+        1.0,
+        *post_op,
+    )
+
+
+def _activation(emission: Emission, qx: Data) -> tuple[list[Any], str]:
+    """Scale and zero point of the activation, and the overload for them: "tensor" if they are known at run time."""
+    if qx.name != "Dynamic":
+        return [*scale_of(qx)], ""
+    return [emission.node(each.number) for each in qx.args[:2]], "tensor"
 
 
 def _post_op(f: Data) -> list[Any]:
@@ -153,6 +169,9 @@ def _post_op(f: Data) -> list[Any]:
 
 
 def _scales(emission: Emission, qw: Data) -> torch.Tensor:
+    if qw.name == "Scaled":
+        inner, factor = qw.args
+        return _scales(emission, inner) * emission.constant(factor.number).flatten()
     if qw.name == "PerTensor":
         return torch.tensor([qw.args[0]], dtype=torch.float32)
     return emission.constant(qw.args[0].number)
@@ -164,7 +183,7 @@ def _packed(emission: Emission, node: ENode, weight: torch.Tensor, scales: torch
     shape = emission.snapshot.shape.get(x.number, ())
     known = list(shape) if shape and all(d > 0 for d in shape) else None
     if kind.name == "Linear":
-        return emission.packed(lambda: PackedLinear(weight, known), ("linear", w.number, shape))
+        return emission.packed(lambda: PackedLinear(weight.contiguous(), known), ("linear", w.number, shape))
     stride, padding, dilation, groups = kind.args
     scale, zero_point = scale_of(qx)
 

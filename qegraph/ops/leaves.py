@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx
 
 from qegraph.cost import MACHINE, traffic
-from qegraph.ops.table import Emission, word
+from qegraph.ops.table import Emission, evaluates, word
 from qegraph.program import Ref, map_refs
 from qegraph.snapshot import ClassRef, ENode, Snapshot
+from qegraph.torch_names import dtype_of
 
 
 def _free(snapshot: Snapshot, node: ENode) -> float:
@@ -35,6 +37,17 @@ def emit_scalar(emission: Emission, node: ENode) -> Any:
 @word("Nothing", _free, fresh=False)
 def emit_nothing(emission: Emission, node: ENode) -> Any:
     return None
+
+
+@evaluates("Nothing")
+def no_constant(emission: Emission, node: ENode) -> None:
+    return None
+
+
+@evaluates("Filled")
+def filled_constant(emission: Emission, node: ENode) -> torch.Tensor:
+    shape, value, dtype = node.args
+    return torch.full(shape, value, dtype=dtype_of(dtype))
 
 
 @word("Filled", _free, fresh=False)

@@ -36,6 +36,7 @@ class Emission(Protocol):
     def call(self, target: Any, *args: Any) -> fx.Node: ...
     def sizes(self, dims: tuple[int, ...]) -> list[Any]: ...
     def constant(self, eclass: int) -> torch.Tensor: ...
+    def operand(self, eclass: int) -> torch.Tensor | None: ...
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node: ...
     def packed(self, make: Callable[[], torch.nn.Module], key: Any) -> fx.Node: ...
     def shared(self, eclass: int) -> bool: ...
@@ -65,9 +66,13 @@ class Word:
     fresh: bool
 
 
+Evaluation = Callable[[Emission, ENode], torch.Tensor | None]
+"""Gives the value of an e-node whose operands are constants."""
+
 READERS: dict[Any, Reader] = {}
 FIRST_READERS: dict[Any, Reader] = {}
 WORDS: dict[str, Word] = {}
+EVALUATIONS: dict[str, Evaluation] = {}
 
 
 def reads(*targets: Any) -> Callable[[Reader], Reader]:
@@ -104,5 +109,15 @@ def word(name: str, cost: Cost, fresh: bool = True) -> Callable[[Emitter], Emitt
     def register(emit: Emitter) -> Emitter:
         WORDS[name] = Word(name, cost, emit, fresh)
         return emit
+
+    return register
+
+
+def evaluates(name: str) -> Callable[[Evaluation], Evaluation]:
+    """Register how a word with constant operands is computed when the graph is emitted."""
+
+    def register(evaluate: Evaluation) -> Evaluation:
+        EVALUATIONS[name] = evaluate
+        return evaluate
 
     return register
