@@ -57,6 +57,11 @@ def is_dropout_off(op: Any, args: Sequence[Any]) -> bool:
     return op in _DROPOUTS and (args[2] is False or args[1] == 0.0)
 
 
+def is_metadata_check(op: Any) -> bool:
+    """Whether the operator only checks dtype, device and layout, as exported graphs do before each conversion."""
+    return op is _aten._assert_tensor_metadata.default
+
+
 def is_pure(call: Call, fake: Any) -> bool:
     """Whether the call may be merged, dropped and reordered: no effect, no random numbers, a result."""
     op = call.target

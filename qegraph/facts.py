@@ -84,6 +84,8 @@ _TENSORS = """
 (= e (Gemm (Linear) x w b)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
 (= e (Mul x (Scalar a))) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Mul x y)) (= s (shape x)) (= s (shape y)) (= d (dtype x)) (= d (dtype y)) => (set (shape e) s) (set (dtype e) d)
+(= e (Mul x c)) (= n (last-dim x)) (= (shape c) (vec-of n)) (= s (shape x)) (= d (dtype x)) (= d (dtype c)) => (set (shape e) s) (set (dtype e) d)
+(= e (Add x c)) (= n (last-dim x)) (= (shape c) (vec-of n)) (= s (shape x)) (= d (dtype x)) (= d (dtype c)) => (set (shape e) s) (set (dtype e) d)
 (= e (Cat x y k)) (= s (shape x)) (= t (shape y)) (= a (vec-get s k)) (= b (vec-get t k)) (>= a 0) (>= b 0) (= d (dtype x)) (= d (dtype y)) (= r (vec-set s k (+ a b))) => (set (shape e) r) (set (dtype e) d)
 (= e (Moved (View s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Moved (Expand s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)

@@ -55,7 +55,9 @@ def product(x: Tensor, c: Codes) -> Tensor:
 
 SPELLINGS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "linear": lambda c, x: F.linear(x, c.w.to(x.dtype)) * c.s,
-    "reshape, mm of permute(convert)": lambda c, x: (x.reshape(-1, K) @ c.w.to(x.dtype).permute(1, 0)).reshape(2, 3, N) * c.s,
+    "reshape, mm of permute(convert)": lambda c, x: (
+        (x.reshape(-1, K) @ c.w.to(x.dtype).permute(1, 0)).reshape(2, 3, N) * c.s
+    ),
     "bmm of expands": lambda c, x: torch.bmm(x.expand(2, 3, K), c.w.to(x.dtype).permute(1, 0).expand(2, K, N)) * c.s,
     "mm of convert(permute)": lambda c, x: torch.mm(x.reshape(6, K), c.w.permute(1, 0).to(x.dtype)) * c.s,
     "scaled before": lambda c, x: F.linear(x, c.w.to(x.dtype) * c.s[:, None]),
