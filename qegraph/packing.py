@@ -150,10 +150,11 @@ def _fetch(key: str) -> torch.Tensor:
 
 
 def _fake(key: str) -> torch.Tensor:
+    """With the strides of the opaque tensor, which mean nothing: Inductor would copy it to get others."""
     _inductor.register_constant_lowering(torch.ops.qegraph.packed_weight.default, _fetch)
     with _torch.unset_fake_temporarily():
-        shape = _fetch(key).shape
-    return torch.empty(shape, dtype=torch.int8)
+        packed = _fetch(key)
+    return torch.empty_strided(packed.shape, packed.stride(), dtype=packed.dtype)
 
 
 _LIBRARY = torch.library.Library("qegraph", "DEF")

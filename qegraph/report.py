@@ -24,7 +24,8 @@ class Contraction:
     """One matmul or convolution of the optimised graph.
 
     name      the emitted node; `source` the value of the input graph it computes.
-    kind      linear, conv, matmul, or "average pool" where that is computed as a convolution.
+    kind      linear, conv, matmul, "linear with int8 weight" or "float16 weight" if the activation is a float, or
+              "average pool" where that is computed as a convolution.
     int8      an int8 kernel runs it.
     post_ops  what the kernel takes in: "add", and the unary function.
     rules     names of the rules that made it.
@@ -174,11 +175,18 @@ def contractions(of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]]
         op = made.get("op", "")
         if op == "QGemm" and "pointwise" in str(node.target):
             found.append(_int8(of, node, made))
+        elif any(name in str(node.target) for name in _NARROW):
+            kind = next(kind for name, kind in _NARROW.items() if name in str(node.target))
+            found.append(Contraction(node.name, made.get("equals") or "", kind, False, quantized=False))
         elif op in ("Gemm", "Matmul") or _is_opaque_gemm(node):
             source = made["equals"] if made else node.name
             eclass = of.value_class.get(of.program.source_nodes.get(source or "", -1), -1)
             found.append(_float(node, source, op, eclass in floats, failures.get(eclass, ())))
     return tuple(found)
+
+
+_NARROW = {"_weight_int8pack_mm": "linear with int8 weight", "dynamic_fp16": "linear with float16 weight"}
+"""Kernels that read a narrow weight and a float activation."""
 
 
 def _is_opaque_gemm(node: fx.Node) -> bool:

@@ -49,12 +49,6 @@ def kernel(fast: torch.fx.GraphModule, overload: str = "default") -> None:
     assert b.kinds(fast) == [f"qlinear_pointwise.{overload}"] and not has(fast, "_int_mm")
 
 
-SCALES = {
-    "static": lambda p: p.one,
-    "number": lambda p: torch.tensor(0.02),
-}
-
-
 @MAKES
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("reshape", [True, False])
@@ -63,7 +57,7 @@ def test_one_activation_scale(make: b.Make, bias: bool, reshape: bool, shape: tu
     """The kernel takes the scale, the scales of the weight and the bias."""
 
     def f(p: Any, x: Tensor, s: Tensor) -> Tensor:
-        acc = torch._int_mm(x.reshape(-1, K), p.w).to(torch.float32) * s * p.s
+        acc = aten._int_mm.default(x.reshape(-1, K), p.w).to(torch.float32) * s * p.s
         acc = acc.reshape(4, 50, N) if reshape else acc
         return acc + p.bias if bias else acc
 
@@ -81,7 +75,7 @@ def test_activation_scales_of_rows(make: b.Make, bias: bool, reshape: bool, expa
     """They are multiplied afterwards; the scales of the weight are taken in."""
 
     def f(p: Any, x: Tensor, s: Tensor) -> Tensor:
-        acc = torch._int_mm(x.reshape(-1, K), p.w).to(torch.float32) * (s.expand(M, N) if expand else s) * p.s
+        acc = aten._int_mm.default(x.reshape(-1, K), p.w).to(torch.float32) * (s.expand(M, N) if expand else s) * p.s
         acc = acc.reshape(4, 50, N) if reshape else acc
         return acc + p.bias if bias else acc
 
@@ -99,7 +93,7 @@ def test_shifted_activation(make: b.Make, per_row: bool, shape: tuple[int, ...])
 
     def f(p: Any, x: Tensor, s: Tensor) -> Tensor:
         shifted = (x.to(torch.int32) + 128).to(torch.uint8)
-        acc = torch._int_mm(shifted, p.w) - p.compensation.reshape(shape)
+        acc = aten._int_mm.default(shifted, p.w) - p.compensation.reshape(shape)
         return acc.to(torch.float32) * s * p.s + p.bias
 
     x, s = codes(), rows() if per_row else torch.tensor([0.02])
@@ -115,9 +109,9 @@ def test_bfloat16_between(make: b.Make, shift: bool) -> None:
 
     def f(p: Any, x: Tensor, s: Tensor) -> Tensor:
         acc = (
-            torch._int_mm((x.to(torch.int32) + 128).to(torch.uint8), p.w) - p.compensation
+            aten._int_mm.default((x.to(torch.int32) + 128).to(torch.uint8), p.w) - p.compensation
             if shift
-            else torch._int_mm(x, p.w)
+            else aten._int_mm.default(x, p.w)
         )
         return ((acc.to(torch.float32) * s).to(torch.bfloat16) * p.s).to(torch.float32)
 
@@ -135,15 +129,44 @@ def test_large_sums_are_rounded_as_the_source_rounds_them() -> None:
     p = nn.Module()
     p.w = nn.Buffer(torch.full((4096, 512), 127, dtype=torch.int8))
     x, s = torch.full((200, 4096), 127, dtype=torch.int8), torch.tensor([0.02])
-    fast = checked(net(lambda p, x, s: torch._int_mm(x, p.w).to(torch.float32) * s, [p], [x, s]), [x, s])
+    fast = checked(net(lambda p, x, s: aten._int_mm.default(x, p.w).to(torch.float32) * s, [p], [x, s]), [x, s])
     kernel(fast, "tensor")
 
 
+@MAKES
+def test_static_activation_scale(make: b.Make) -> None:
+    x = codes()
+    gm = make(lambda p, x: aten._int_mm.default(x, p.w).to(torch.float32) * p.one * p.s + p.bias, [Quantized()], [x])
+    fast = checked(gm, [x])
+    kernel(fast, "tensor")
+    assert not has(fast, "aten.mul") and not has(fast, "aten.add")
+
+
+def test_more_behind_an_integer_product() -> None:
+    """With a scale known at run time the kernel still adds a residual and applies its post-op."""
+    x, s, y = codes(), torch.tensor([0.02]), torch.randn(M, N)
+
+    def f(p: Any, x: Tensor, s: Tensor, y: Tensor) -> Tensor:
+        return F.relu(aten._int_mm.default(x, p.w).to(torch.float32) * s * p.s + p.bias + y)
+
+    fast = checked(net(f, [Quantized()], [x, s, y]), [x, s, y])
+    kernel(fast, "binary_tensor")
+    assert b.post_ops(fast) == ["add+relu"]
+
+
+def test_activation_scale_of_several_columns_is_not_one_number() -> None:
+    x, s = codes(), torch.rand(N)
+    fast = checked(
+        net(lambda p, x, s: aten._int_mm.default(x, p.w).to(torch.float32) * s, [Quantized()], [x, s]), [x, s]
+    )
+    assert "qlinear_pointwise.tensor" not in b.kinds(fast)
+
+
 UNSCALED: dict[str, Callable[..., Any]] = {
-    "to int64": lambda p, x, s: torch._int_mm(x, p.w).to(torch.int64) * 2,
-    "to bfloat16": lambda p, x, s: torch._int_mm(x, p.w).to(torch.bfloat16) * p.s.to(torch.bfloat16),
-    "weight is computed": lambda p, x, s: torch._int_mm(x, p.w + x[0, :1]).to(torch.float32) * p.s,
-    "something else subtracted": lambda p, x, s: torch._int_mm(x, p.w) - (p.compensation + 1),
+    "to int64": lambda p, x, s: aten._int_mm.default(x, p.w).to(torch.int64) * 2,
+    "to bfloat16": lambda p, x, s: aten._int_mm.default(x, p.w).to(torch.bfloat16) * p.s.to(torch.bfloat16),
+    "weight is computed": lambda p, x, s: aten._int_mm.default(x, p.w + x[0, :1]).to(torch.float32) * p.s,
+    "something else subtracted": lambda p, x, s: aten._int_mm.default(x, p.w) - (p.compensation + 1),
 }
 
 
@@ -156,7 +179,7 @@ def test_integer_product_that_stays(name: str) -> None:
 
 def test_compensation_without_a_kernel() -> None:
     x = codes()
-    fast = checked(net(lambda p, x: torch._int_mm(x, p.w) - p.compensation, [Quantized()], [x]), [x])
+    fast = checked(net(lambda p, x: aten._int_mm.default(x, p.w) - p.compensation, [Quantized()], [x]), [x])
     assert has(fast, "_int_mm") == 1 and has(fast, "aten.sub") == 1
 
 
@@ -174,7 +197,7 @@ class Constants(nn.Module):
 def test_factor_and_bias_of_linear(make: b.Make, shape: tuple[int, ...]) -> None:
     x = torch.randn(2, 5, 24)
     fast = checked(
-        make(lambda l, p, x: q(F.relu(l(fq(x)) * p.c + p.d), b.OUT), [b.Linear(), Constants(*shape)], [x]), [x]
+        make(lambda f, p, x: q(F.relu(f(fq(x)) * p.c + p.d), b.OUT), [b.Linear(), Constants(*shape)], [x]), [x]
     )
     assert b.post_ops(fast) == ["relu"] and not has(fast, "aten.mul") and not has(fast, "aten.add")
 
@@ -184,7 +207,7 @@ def test_factor_and_bias_of_linear(make: b.Make, shape: tuple[int, ...]) -> None
 def test_factor_and_bias_of_conv(make: b.Make, shape: tuple[int, ...]) -> None:
     x = b.image()
     fast = checked(
-        make(lambda l, p, x: q(F.relu(l(fq(x)) * p.c + p.d), b.OUT), [b.Conv(), Constants(*shape)], [x]), [x]
+        make(lambda f, p, x: q(F.relu(f(fq(x)) * p.c + p.d), b.OUT), [b.Conv(), Constants(*shape)], [x]), [x]
     )
     assert b.post_ops(fast) == ["relu"] and not has(fast, "aten.mul") and not has(fast, "aten.add")
 
@@ -198,23 +221,23 @@ def test_batch_norm_of_conv(make: b.Make, dims: int, affine: bool) -> None:
         if tensor is not None:
             nn.init.uniform_(tensor, 0.2, 2.0)
     x = b.image(dims)
-    fast = checked(make(lambda l, n, x: q(F.relu(n(l(fq(x)))), b.OUT), [b.Conv(dims), norm], [x]), [x])
+    fast = checked(make(lambda f, n, x: q(F.relu(n(f(fq(x)))), b.OUT), [b.Conv(dims), norm], [x]), [x])
     assert b.post_ops(fast) == ["relu"] and not has(fast, "batch_norm")
 
 
 def test_batch_norm_of_linear() -> None:
     x, norm = torch.randn(6, 24), nn.BatchNorm1d(16).eval()
-    fast = checked(net(lambda l, n, x: q(n(l(fq(x))), b.OUT), [b.Linear(), norm], [x]), [x])
+    fast = checked(net(lambda f, n, x: q(n(f(fq(x))), b.OUT), [b.Linear(), norm], [x]), [x])
     assert b.post_ops(fast) == [""] and not has(fast, "batch_norm")
 
 
 STAYS: dict[str, Callable[..., Any]] = {
-    "rows": lambda l, p, x: l(fq(x)) * p.c[:5, None],
-    "outer": lambda l, p, x: l(fq(x))[0, 0] * p.c[:5, None],
-    "computed": lambda l, p, x: l(fq(x)) * (p.c + x[0, 0, 0]),
-    "after relu": lambda l, p, x: F.relu(l(fq(x))) * p.c,
-    "another dtype": lambda l, p, x: l(fq(x)) * p.c.double(),
-    "channels elsewhere": lambda l, p, x: F.batch_norm(l(fq(x)), p.c[:5], p.d[:5].abs() + 1),
+    "rows": lambda f, p, x: f(fq(x)) * p.c[:5, None],
+    "outer": lambda f, p, x: f(fq(x))[0, 0] * p.c[:5, None],
+    "computed": lambda f, p, x: f(fq(x)) * (p.c + x[0, 0, 0]),
+    "after relu": lambda f, p, x: F.relu(f(fq(x))) * p.c,
+    "another dtype": lambda f, p, x: f(fq(x)) * p.c.double(),
+    "channels elsewhere": lambda f, p, x: F.batch_norm(f(fq(x)), p.c[:5], p.d[:5].abs() + 1),
 }
 
 

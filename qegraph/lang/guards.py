@@ -304,7 +304,10 @@ def scalable(x: Tensor) -> Guard:
 def is_column(s: Tensor, n: Integer) -> Guard:
     """s has shape (n, 1). Binds n."""
     return Guard(
-        "is-column", "the scales must be one per output, along axis 0", (f"(= {n} (vec-get (shape {s}) 0))", f"(= (shape {s}) (vec-of {n} 1))"), (n,)
+        "is-column",
+        "the scales must be one per output, along axis 0",
+        (f"(= {n} (vec-get (shape {s}) 0))", f"(= (shape {s}) (vec-of {n} 1))"),
+        (n,),
     )
 
 

@@ -100,7 +100,7 @@ def emit_weight_only(emission: Emission, node: ENode) -> fx.Node:
     x_shape = emission.snapshot.shape[x.number]
     operand = emission.node(x.number)
     if len(x_shape) != 2:
-        operand = emission.call(aten.reshape.default, operand, [-1, x_shape[-1]])
+        operand = emission.call(aten.reshape.default, operand, [-1, emission.snapshot.shape[w.number][1]])
     dense = operand if emission.dense(x.number, False) else emission.call(aten.contiguous.default, operand)
     weight = emission.buffer("w_codes", emission.constant(w.number).contiguous())
     scales = emission.buffer("w_scale", emission.constant(s.number).contiguous())
