@@ -107,9 +107,8 @@ _CONSTANTS = f"""
 (constant w) (= (dtype w) "int8") (= 2 (rank w)) (= 0 (% (last-dim w) {WEIGHT_ONLY_DEPTH})) => (weight-only-fits w "bfloat16")
 (= e (Gemm (Linear) x (Floats w t) (Nothing))) (constant w) (= (dtype w) "int8") => (scalable e)
 (absorbs e) => (scalable e)
-(= e (Moved (View v) x)) (scalable x) => (scalable e)
-(= e (Mul x y)) (scalable x) (= (shape x) (shape e)) => (scalable e)
-(= e (Floats x t)) (absorbs x) => (scalable e)
+(= e (Mul x y)) (absorbs x) (= (shape x) (shape e)) => (scalable e)
+(= e (Floats x t)) (scalable x) => (scalable e)
 (= e (Gemm k x (Floats w t) b)) (= b (Nothing)) => (bias-fits b w)
 (= e (Gemm k x (Floats w t) b)) (= v (shape w)) (= n (vec-get v 0)) (= (shape b) (vec-of n)) (= (dtype b) "float32") => (bias-fits b w)
 """  # noqa: E501

@@ -21,6 +21,7 @@ from qegraph.lang import (
     identity,
     int_matmul,
     is_constant,
+    is_per_row,
     is_vector,
     keeps_last_dim,
     kernel_reads_activation,
@@ -129,7 +130,7 @@ def columns_before_rows(y: Tensor, r: Tensor, c: Tensor, n: Integer) -> Rewrite:
     return (
         rewrite(mul(mul(y, r), c))
         .to(mul(mul(y, c), r))
-        .when(absorbs(y), is_constant(c), last_dim_is(y, n), is_vector(c, n), same_shape(y, mul(y, r)))
+        .when(absorbs(y), is_per_row(r), is_constant(c), last_dim_is(y, n), is_vector(c, n), same_shape(y, mul(y, r)))
     )
 
 

@@ -231,6 +231,21 @@ def test_batch_norm_of_linear() -> None:
     assert b.post_ops(fast) == [""] and not has(fast, "batch_norm")
 
 
+def test_many_factors() -> None:
+    """A chain of constants is taken in one by one, not in every order."""
+    x = torch.randn(2, 5, 24)
+
+    def f(linear: Any, p: Any, x: Tensor) -> Tensor:
+        y = linear(fq(x))
+        for i in range(24):
+            y = y * (p.c if i % 2 else p.d) if i % 3 else y + p.c
+        return y
+
+    fast = checked(net(f, [b.Linear(), Constants(16)], [x]), [x], rel=1e-4)
+    assert b.kinds(fast) == ["qlinear_pointwise.default"] and not has(fast, "aten.mul")
+    assert qegraph.explain(fast).rounds < 60
+
+
 STAYS: dict[str, Callable[..., Any]] = {
     "rows": lambda f, p, x: f(fq(x)) * p.c[:5, None],
     "outer": lambda f, p, x: f(fq(x))[0, 0] * p.c[:5, None],

@@ -3,6 +3,7 @@
 # pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -249,6 +250,22 @@ def test_half_weight_out_of_range(stored: bool) -> None:
     gm = net(lambda f, x: f(x), [part], [x])
     fast = qegraph.optimize(gm)
     assert b.kinds(fast) == [] and bool(fast(x)[:, 0].isinf().all())
+
+
+def test_half_linear_compiled_and_copied() -> None:
+    x = torch.randn(64, K)
+    fast = qegraph.optimize(net(lambda f, x: F.relu(f(x)), [Half(True, True)], [x]))
+    wanted = fast(x)
+    torch.testing.assert_close(copy.deepcopy(fast)(x), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(torch.compile(fast)(x), wanted, rtol=0, atol=0)
+
+
+def test_narrow_weights_in_the_report() -> None:
+    x = torch.randn(64, K)
+    assert (
+        "1 linear with float16 weight"
+        in qegraph.explain(qegraph.optimize(net(lambda f, x: f(x), [Half(True, True)], [x]))).summary
+    )
 
 
 # -- int4 --------------------------------------------------------------------------------------------------------------

@@ -297,8 +297,13 @@ def is_finite(w: Tensor) -> Guard:
 
 
 def scalable(x: Tensor) -> Guard:
-    """x is a contraction that takes in factors of its outputs, possibly rearranged or multiplied already."""
+    """x is a contraction that takes in factors of its outputs, possibly multiplied or rounded already."""
     return Guard("scalable", "only a contraction of codes takes in a factor", (f"(scalable {x})",))
+
+
+def is_per_row(r: Tensor) -> Guard:
+    """r has one number per row. A vector over the outputs would swap with its like in every order there is."""
+    return Guard("is-per-row", "the factor must be one per row", (f"(= 1 (last-dim {r}))", f"(>= (rank {r}) 2)"))
 
 
 def is_column(s: Tensor, n: Integer) -> Guard:
