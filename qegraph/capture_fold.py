@@ -57,6 +57,11 @@ def is_dropout_off(op: Any, args: Sequence[Any]) -> bool:
     return op in _DROPOUTS and (args[2] is False or args[1] == 0.0)
 
 
+def is_metadata_check(op: Any) -> bool:
+    """Whether the operator only checks dtype, device and layout, as exported graphs do before each conversion."""
+    return op is _aten._assert_tensor_metadata.default
+
+
 def is_pure(call: Call, fake: Any) -> bool:
     """Whether the call may be merged, dropped and reordered: no effect, no random numbers, a result.
 
@@ -124,10 +129,17 @@ def fold(call: Call, constants: Mapping[int, torch.Tensor]) -> torch.Tensor | No
     tensors = [constants.get(ref.index) for ref in refs]
     if not tensors or any(tensor is None or not _is_real(tensor) for tensor in tensors):
         return None
-    if call.target in _FOLDED_CASTS and constants[refs[0].index].numel() > _MAX_CAST:
+    if call.target in _FOLDED_CASTS and not _is_worth(call, constants[refs[0].index]):
         return None
     with unset_fake_temporarily(), torch.no_grad():
         return call.run(lambda ref: constants[ref.index])
+
+
+def _is_worth(cast: Call, source: torch.Tensor) -> bool:
+    """Codes and half floats that become floats are what the rules need; emission folds them if no rule does."""
+    widens = source.dtype in (torch.int8, torch.float16) and cast.args[1:2] != (source.dtype,)
+    is_float = any(isinstance(each, torch.dtype) and each.is_floating_point for each in cast.args)
+    return source.numel() <= _MAX_CAST and not (widens and is_float)
 
 
 def _is_real(tensor: torch.Tensor) -> bool:

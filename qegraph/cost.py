@@ -26,6 +26,8 @@ class Machine:
     conv_zero_point  more for an activation whose zero point isn't 0.
     linear_row     for each row of a linear, beside its arithmetic.
     float8_decoded float8 elements made floats per µs: the kernels do that with the whole weight on every call.
+    cast_traffic   share of its bytes that a conversion pays for.
+    half_weight    weight elements per µs that the half-float linear widens on every call.
     group_channels channels per group from which a grouped convolution runs at the full rate.
     """
 
@@ -49,6 +51,13 @@ class Machine:
     post_op: float = 0.5
     group_channels: int = 32
     view: float = 1.0
+    cast_traffic: float = 0.35
+    weight_only_bfloat16_macs: float = 30_000.0
+    weight_only_float32_macs: float = 1_700.0
+    weight_only_float16_macs: float = 750.0
+    half_linear_call: float = 40.0
+    half_linear_macs: float = 60_000.0
+    half_weight: float = 1_500.0
 
 
 MACHINE = Machine()

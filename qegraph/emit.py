@@ -13,7 +13,7 @@ from qegraph.capture_call import Attribute, Method
 from qegraph.encode import Encoder
 from qegraph.extract import Selection
 from qegraph.freeze import Evidence, Freezer
-from qegraph.ops import CONSTANTS, WORDS
+from qegraph.ops import EVALUATIONS, WORDS
 from qegraph.packing import InputChecks
 from qegraph.program import Program, Ref, Value, map_refs, operands
 from qegraph.schedule import Schedule, schedule
@@ -47,7 +47,7 @@ class Emitter:
         self._packed: dict[Any, fx.Node] = {}
         self._buffers: dict[int, fx.Node] = {}
         self._inputs: dict[int, fx.Node] = {}
-        self._constants: dict[int, torch.Tensor] = {}
+        self._constants: dict[int, torch.Tensor | None] = {}
 
     def run(self) -> fx.GraphModule:
         for value in self.program.values:
@@ -132,13 +132,22 @@ class Emitter:
         return parent, last
 
     def constant(self, eclass: int) -> torch.Tensor:
+        found = self.operand(eclass)
+        assert found is not None
+        return found
+
+    def operand(self, eclass: int) -> torch.Tensor | None:
+        """The value of a constant, one tensor per e-class; None for the operand that isn't there."""
         if eclass not in self._constants:
             enode = self.snapshot.nodes[self.selection.choice[eclass]]
-            self._constants[eclass] = CONSTANTS[enode.op](self, enode).detach()
+            self._constants[eclass] = self._evaluate(enode)
         return self._constants[eclass]
 
-    def source_constant(self, index: int) -> torch.Tensor:
-        return self.program.constants[self.program.values[index].target]
+    def _evaluate(self, enode: ENode) -> torch.Tensor | None:
+        if enode.op == "Leaf":
+            return self.program.constants[self.program.values[enode.args[0]].target].detach()
+        with torch.no_grad():
+            return EVALUATIONS[enode.op](self, enode)
 
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node:
         """A constant of our own; one node per tensor."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from qegraph.kernels import (
     FLOATS,
     MAX_REDUCTION,
+    WEIGHT_ONLY_DEPTH,
     WEIGHTS,
     accepting,
     activations,
@@ -52,6 +53,12 @@ DECLARATIONS = """
 (relation float-dtype (String))
 (relation half-dtype (String))
 (relation stacks (T T))
+(relation finite (T))
+(relation float32-or-nothing (T))
+(relation scalable (T))
+(relation one-element (T))
+(relation per-output (T i64 i64))
+(relation weight-only-fits (T String))
 (relation accepts (String String String String))
 (relation reads (String String))
 (relation unpadded (K))
@@ -59,6 +66,7 @@ DECLARATIONS = """
 (function largest-sum (Q T) f64 :no-merge)
 (relation reads-weights (String String))
 (relation stores (String String))
+(function spatial-dims (K) i64 :no-merge)
 (function storage (Q) String :no-merge)
 (function q-dtype (Q) String :no-merge)
 (function kind-name (K) String :no-merge)
@@ -93,8 +101,10 @@ _DATA = """
 (= q (Float8 s)) (= l (vec-empty)) => (set (layout q) l)
 (= q (Blocks4 s z c)) (= t (shape s)) (= l (vec-set t 0 1)) => (set (layout q) l)
 (= q (JoinedParams p r n m)) (= l (layout p)) => (set (layout q) l)
-(= k (Linear)) => (set (kind-name k) "linear")
+(= q (Scaled p c)) (= d (q-dtype p)) => (set (q-dtype q) d)
+(= k (Linear)) => (set (kind-name k) "linear") (set (spatial-dims k) 0)
 (= k (Linear4)) => (set (kind-name k) "linear4")
+(= k (Conv s p d g)) (= n (vec-length s)) => (set (spatial-dims k) n)
 (= k (Conv s p d g)) (= 1 (vec-length s)) => (set (kind-name k) "conv1d")
 (= k (Conv s p d g)) (= 2 (vec-length s)) => (set (kind-name k) "conv2d")
 (= k (Conv s p d g)) (= 3 (vec-length s)) => (set (kind-name k) "conv3d")
@@ -117,8 +127,6 @@ _TENSORS = """
 (= e (QGemm (Linear) x qx w qw b o qo f q)) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y)
 (= e (QGemm k x qx w qw b o qo f (Real d))) => (set (dtype e) d)
 (= e (QGemm k x qx w qw b o qo f q)) (= d (q-dtype q)) => (set (dtype e) d)
-(= e (Nothing)) => (constant e)
-(= e (Moved m x)) (constant x) => (constant e)
 (= e (Flip x)) (= s (shape x)) => (set (shape e) s)
 (= e (Flip x)) (= s (shape e)) => (set (shape x) s)
 (= e (Flip x)) (= (dtype x) "int8") => (set (dtype e) "uint8")
@@ -131,6 +139,8 @@ _TENSORS = """
 (= e (QBinary f x qx y qy q)) (= s (shape x)) (= d (q-dtype q)) => (set (shape e) s) (set (dtype e) d)
 (= e (QGemm (Linear4) x qx w qw b o qo f (Real d))) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (* 2 (* (vec-get v 0) (vec-get v 3))))) => (set (shape e) y) (set (dtype e) d)
 (= e (Part x a n)) (= s (shape x)) (= d (dtype x)) (= t (vec-push (vec-pop s) n)) => (set (shape e) t) (set (dtype e) d)
+(= e (WeightOnly x w c)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
+(= e (IntMatmul x y z)) (= s (shape x)) (= v (shape y)) (= r (vec-push (vec-pop s) (vec-get v 1))) => (set (shape e) r) (set (dtype e) "int32")
 (= e (Unary f x)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Gemm (Linear) x w b)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
 (= e (Cast x d)) (= s (shape x)) => (set (shape e) s) (set (dtype e) d)
@@ -139,11 +149,37 @@ _TENSORS = """
 (= e (Add x y)) (= "float32" (dtype x)) (half-dtype (dtype y)) (= r (rank x)) (> r 0) => (set (dtype e) "float32")
 (= e (Mul x (Scalar a))) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Mul x y)) (= s (shape x)) (= s (shape y)) (= d (dtype x)) (= d (dtype y)) => (set (shape e) s) (set (dtype e) d)
+(= e (Mul x c)) (= n (last-dim x)) (= (shape c) (vec-of n)) (= s (shape x)) (= d (dtype x)) (= d (dtype c)) => (set (shape e) s) (set (dtype e) d)
+(= e (Add x c)) (= n (last-dim x)) (= (shape c) (vec-of n)) (= s (shape x)) (= d (dtype x)) (= d (dtype c)) => (set (shape e) s) (set (dtype e) d)
+(= e (Cat x y k)) (= s (shape x)) (= t (shape y)) (= a (vec-get s k)) (= b (vec-get t k)) (>= a 0) (>= b 0) (= d (dtype x)) (= d (dtype y)) (= r (vec-set s k (+ a b))) => (set (shape e) r) (set (dtype e) d)
 (= e (Moved (View s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Moved (Expand s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (Moved (Rearrange n u o) x)) (= d (dtype x)) => (set (dtype e) d)
 (= e (Pad x a v)) (= d (dtype x)) => (set (dtype e) d)
 (= e (QGemm (Conv st pd dl g) x qx w qw b o qo f q)) (= s (shape x)) (= 4 (vec-length s)) (= v (shape w)) (= h (vec-get s 2)) (> h 0) (= l (vec-get s 3)) (> l 0) (= y (vec-of (vec-get s 0) (vec-get v 0) (+ 1 (/ (- (+ h (* 2 (vec-get pd 0))) (+ 1 (* (vec-get dl 0) (- (vec-get v 2) 1)))) (vec-get st 0))) (+ 1 (/ (- (+ l (* 2 (vec-get pd 1))) (+ 1 (* (vec-get dl 1) (- (vec-get v 3) 1)))) (vec-get st 1))))) => (set (shape e) y)
+"""  # noqa: E501
+
+# Constants: what is known when the graph is emitted, and where they stand for output channels.
+_CONSTANTS = f"""
+(= e (Nothing)) => (constant e) (float32-or-nothing e)
+(= (dtype e) "float32") (constant e) => (float32-or-nothing e)
+(= e (Joined x y n m)) (float32-or-nothing x) (float32-or-nothing y) => (float32-or-nothing e)
+(= e (Cast x t)) (constant x) => (constant e)
+(= e (Moved (Expand a) x)) (constant x) => (constant e)
+(= e (Cat x y d)) (constant x) (constant y) => (constant e)
+(= e (Product x c)) (constant x) (constant c) => (constant e)
+(= e (Total x c)) (constant x) (constant c) => (constant e)
+(= (shape e) (vec-empty)) => (one-element e)
+(= (shape e) (vec-of 1)) => (one-element e)
+(= (shape e) (vec-of 1 1)) => (one-element e)
+(constant w) (= (dtype w) "int8") (= 2 (rank w)) => (weight-only-fits w "float32") (weight-only-fits w "float16")
+(constant w) (= (dtype w) "int8") (= 2 (rank w)) (= 0 (% (last-dim w) {WEIGHT_ONLY_DEPTH})) => (weight-only-fits w "bfloat16")
+(= e (Gemm (Linear) x (Cast w t) (Nothing))) (constant w) (= (dtype w) "int8") => (scalable e)
+(absorbs e) => (scalable e)
+(= e (Mul x y)) (absorbs x) (= (shape x) (shape e)) => (scalable e)
+(= e (Cast x t)) (scalable x) => (scalable e)
+(= e (Gemm k x (Cast w t) b)) (= b (Nothing)) => (bias-fits b w)
+(= e (Gemm k x (Cast w t) b)) (= v (shape w)) (= n (vec-get v 0)) (= (shape b) (vec-of n)) (= (dtype b) "float32") => (bias-fits b w)
 """  # noqa: E501
 
 # What the int8 kernels need to know about their operands.
@@ -181,6 +217,13 @@ _SIBLINGS = """
 """  # noqa: E501
 
 _FLOAT8 = "(= e (Dequantize x q t)) (= q (Float8 s)) => (exact-here x q)"
+# An integer product is one of codes with scale 1; the terms are made so that guards find facts about them.
+_INTEGER_CODES = "(PerTensor 1.0 z lo hi d)"
+_INTEGER = (
+    "(= e (IntMatmul x y z)) (constant y) (= d (dtype x)) (= lo (dtype-low d)) (= hi (dtype-high d)) => "
+    f"(exact-here x {_INTEGER_CODES}) (constant (Moved (Permute (vec-of 1 0)) y))"
+)
+
 _EXACT_HERE = "(= e (Dequantize x q t)) (per-tensor q) => (exact-here x q)"
 _EXACT_BELOW_128 = "(= e (Dequantize x q t)) (per-tensor q) (below-128 x) => (exact-here x q)"
 
@@ -196,8 +239,10 @@ def statements() -> Iterator[str]:
         yield f'(set (dtype-high "{dtype}") {high})'
     for row in _rows():
         yield f"({row[0]} {' '.join(map(_quoted, row[1:]))})"
-    texts = (_DATA, _TENSORS, _KERNEL, _SIBLINGS, _FLOAT8, _EXACT_HERE if adds_in_32_bits() else _EXACT_BELOW_128)
+    exact = (_EXACT_HERE, _INTEGER) if adds_in_32_bits() else (_EXACT_BELOW_128,)
+    texts = (_DATA, _TENSORS, _CONSTANTS, _KERNEL, _SIBLINGS, _FLOAT8, *exact)
     lines = [*(line for text in texts for line in text.splitlines()), *_permuted_shapes(), *_reductions()]
+    lines += _per_output()
     for number, line in enumerate(filter(None, lines)):
         body, _, head = line.partition(" => ")
         yield f'(rule ({body}) ({head}) :ruleset {RULESET} :name "fact-{number}")'
@@ -242,6 +287,17 @@ def _reductions() -> Iterator[str]:
         for i in range(1, rank):
             length = f"(* {length} (vec-get s {i}))"
         yield f"(constant w) (= s (shape w)) (= {rank} (vec-length s)) (<= {length} {MAX_REDUCTION}) => (accumulates w)"
+
+
+def _per_output() -> Iterator[str]:
+    """`per-output c d n`: the constant c has n numbers, along the one dim that d dims stand behind."""
+    for before in range(3):
+        for behind in range(4):
+            ones = "".join(f" (= 1 (vec-get s {i}))" for i in range(before + behind + 1) if i != before)
+            yield (
+                f"(constant c) (= s (shape c)) (= {before + behind + 1} (vec-length s)) (= n (vec-get s {before}))"
+                f"{ones} => (per-output c {behind} n)"
+            )
 
 
 def _quoted(text: str) -> str:

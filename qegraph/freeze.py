@@ -82,6 +82,9 @@ class Freezer:
             roots=tuple(dict.fromkeys(self._roots())),
             shape=self._facts("shape", "Dims"),
             dtype=self._facts("dtype", "String"),
+            constants=frozenset(
+                self.numbers[row[0][0]] for row in self.tables["constant"].rows if row[0][0] in self.numbers
+            ),
             sources={number: tuple(each) for number, each in self.sources.items()},
         )
 

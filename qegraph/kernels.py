@@ -103,11 +103,16 @@ def reads_float8() -> bool:
     return bool((y == 8.0).all())
 
 
+WEIGHT_ONLY_DEPTH = 16
+"""What K must be a multiple of in the weight-only bfloat16 kernel: it reads 16 codes at a time, past the end too."""
+
 OPTIONAL = {
     "qbatch_norm2d": "onednn::qbatch_norm2d",
     "scaled_embedding_bag": "torchao::_scaled_embedding_bag",
     "da8w4_linear": "torchao::da8w4_linear_cpu",
     "qscaled_dot_product": "torchao::qscaled_dot_product",
+    "weight_only": "aten::_weight_int8pack_mm",
+    "linear_fp16": "onednn::linear_prepack_fp16",
 }
 """Kernels that not every torch has for every CPU, by the name guards use."""
 

@@ -97,6 +97,18 @@ class PackedLinear(PackedWeight):
         return torch.ops.onednn.qlinear_prepack(weight.contiguous(), *layout)
 
 
+class PackedHalfLinear(PackedWeight):
+    """weight: float16 (N, K). The kernel rounds a float32 weight to float16, so the buffer holds half of its bytes."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__(weight, (None,))
+
+    @staticmethod
+    def prepack(*operands: Any) -> torch.Tensor:
+        weight, x_shape = operands
+        return torch.ops.onednn.linear_prepack_fp16(weight.float(), x_shape)
+
+
 class PackedConv(PackedWeight):
     """weight: int8 (O, I/groups, k...). Packed for one activation shape, scale and zero point.
 
@@ -155,10 +167,11 @@ def _fetch(key: str) -> torch.Tensor:
 
 
 def _fake(key: str) -> torch.Tensor:
+    """With the strides of the opaque tensor, which mean nothing: Inductor would copy it to get others."""
     _inductor.register_constant_lowering(torch.ops.qegraph.packed_weight.default, _fetch)
     with _torch.unset_fake_temporarily():
-        shape = _fetch(key).shape
-    return torch.empty(shape, dtype=torch.int8)
+        packed = _fetch(key)
+    return torch.empty_strided(packed.shape, packed.stride(), dtype=packed.dtype)
 
 
 _LIBRARY = torch.library.Library("qegraph", "DEF")

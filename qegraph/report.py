@@ -27,7 +27,8 @@ class Contraction:
     """One matmul or convolution of the optimised graph.
 
     name      the emitted node; `source` the value of the input graph it computes.
-    kind      of the source, whichever kernel runs it: linear, conv, matmul, or "average pool" run as a convolution.
+    kind      of the source, whichever kernel runs it: linear, conv, matmul; "average pool" if run as a convolution;
+              "linear with int8 weight" or "float16 weight" if the activation is a float.
     int8      an int8 kernel runs it.
     post_ops  what the kernel takes in: "add", and the unary function.
     rules     names of the rules that made it.
@@ -180,6 +181,9 @@ def contractions(of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]]
         op = made.get("op", "")
         if op == "QGemm" and "pointwise" in str(node.target):
             found.append(_int8(of, node, made, convolutions))
+        elif any(name in str(node.target) for name in _NARROW):
+            kind = next(kind for name, kind in _NARROW.items() if name in str(node.target))
+            found.append(Contraction(node.name, made.get("equals") or "", kind, False, quantized=False))
         elif op in ("Gemm", "Matmul", "EmbeddingBag") or _is_opaque_gemm(node):
             source = made["equals"] if made else node.name
             eclass = of.value_class.get(of.program.source_nodes.get(source or "", -1), -1)
@@ -194,6 +198,10 @@ def _failures(
     """Of the rules that match here, or, for the last product of an attention, at what quantizes it."""
     quantized = (n.eclass for n in snapshot.nodes if n.op == "Quantize" and n.children[0] == eclass)
     return failures.get(eclass) or [each for reader in quantized for each in failures.get(reader, ())]
+
+
+_NARROW = {"_weight_int8pack_mm": "linear with int8 weight", "dynamic_fp16": "linear with float16 weight"}
+"""Kernels that read a narrow weight and a float activation."""
 
 
 def _is_opaque_gemm(node: fx.Node) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,7 @@ class Snapshot:
     roots    e-classes that must be computed (outputs and effects).
     shape    e-class -> dims; symbolic dims are negative ids (see `encode`). Absent for non-tensors.
     dtype    e-class -> name of the torch dtype. Absent for non-tensors.
+    constants  e-classes whose value is known when the graph is emitted.
     sources  e-class -> ascending indices of the program values that are equal to it.
     """
 
@@ -53,4 +55,18 @@ class Snapshot:
     roots: tuple[int, ...]
     shape: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
     dtype: Mapping[int, str] = field(default_factory=dict[int, str])
+    constants: frozenset[int] = frozenset()
     sources: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
+
+    @functools.cached_property
+    def returned(self) -> frozenset[int]:
+        """E-classes whose memory the graph may return: its results, and what they may be views of."""
+        found = set[int]()
+        stack = [root for root in self.roots if root in self.shape]
+        while stack:
+            eclass = stack.pop()
+            if eclass not in found:
+                found.add(eclass)
+                views = (self.nodes[i] for i in self.classes[eclass] if self.nodes[i].op in ("Moved", "Opaque"))
+                stack.extend(child for node in views for child in node.children)
+        return frozenset(found)

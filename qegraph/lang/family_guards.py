@@ -44,6 +44,7 @@ def joinable(
             f"(= {r} (last-dim {left}))",
             f"(= {t} (last-dim {right}))",
             *(f"(constant {each})" for each in (w, v, b, c)),
+            *(f"(float32-or-nothing {each})" for each in (b, c)),
             f"(= (vec-set (shape {w}) 0 1) (vec-set (shape {v}) 0 1))",
             f"(= (layout {qw}) (layout {qv}))",
             f"(< (parts {w}) {MOST_PARTS})",

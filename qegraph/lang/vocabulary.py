@@ -190,6 +190,24 @@ def pad_codes(x: Tensor, padding: Dims, value: Integer | int) -> Tensor:
     raise NotImplementedError
 
 
+@constructor("IntMatmul")
+def int_matmul(x: Tensor, y: Tensor, zero_point: Integer | int) -> Tensor:
+    """sum_k (x[m, k] - zero_point) * y[k, n] of int8 or uint8 matrices, exactly, as int32."""
+    raise NotImplementedError
+
+
+@constructor("WeightOnly")
+def weight_only(x: Tensor, w: Tensor, s: Tensor) -> Tensor:
+    """sum_k x[..., k] * w[n, k] * s[n] of a float x, constant int8 w and constant s of x's dtype, rounded once."""
+    raise NotImplementedError
+
+
+@constructor("HalfLinear")
+def half_linear(x: Tensor, w: Tensor, b: Tensor, f: UnaryFn) -> Tensor:
+    """f(linear(x, w) + b) of a float32 x and a constant, finite float16 w; f is the identity or relu."""
+    raise NotImplementedError
+
+
 @constructor("BatchNorm")
 def batch_norm(x: Tensor, w: Tensor, b: Tensor, mean: Tensor, variance: Tensor, eps: Number | float) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * w + b, with the given statistics, along dim 1."""
@@ -230,6 +248,39 @@ def qattention(
     """torchao's kernel of attention on codes (batch, heads, tokens, channels): the scores x key^T, `softmax` of them
     stored under qa, times value, stored as `out`.
     """
+    raise NotImplementedError
+
+
+# -- constants computed when the graph is emitted ----------------------------------------------------------------------
+
+
+@constructor("Scaled")
+def scaled(q: QParams, c: Tensor) -> QParams:
+    """q with its scales multiplied by the constant c: one number, or one for each output channel."""
+    raise NotImplementedError
+
+
+@constructor("Product")
+def product(x: Tensor, c: Tensor) -> Tensor:
+    """x * c over the output channels, for constants; `nothing()` times anything is nothing."""
+    raise NotImplementedError
+
+
+@constructor("Total")
+def total(x: Tensor, c: Tensor) -> Tensor:
+    """x + c over the output channels, for constants; x may be `nothing()`, which adds nothing."""
+    raise NotImplementedError
+
+
+@constructor("NormFactor")
+def norm_factor(w: Tensor, variance: Tensor, eps: Number | float) -> Tensor:
+    """w / sqrt(variance + eps) : what a batch normalization multiplies by."""
+    raise NotImplementedError
+
+
+@constructor("NormShift")
+def norm_shift(b: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
+    """b - mean * factor : what a batch normalization then adds."""
     raise NotImplementedError
 
 
@@ -282,7 +333,7 @@ def qbinary(name: Text | str, x: Tensor, qx: QParams, y: Tensor, qy: QParams, ou
 
 @constructor("Cast")
 def cast(x: Tensor, dtype: Text | str) -> Tensor:
-    """x in another float dtype, rounded to nearest even."""
+    """The values of x, integers or floats, as floats of another dtype, rounded to nearest even."""
     raise NotImplementedError
 
 

@@ -1,13 +1,22 @@
-"""The operators we model, one family per file: how each is read, what its word costs, and how it is emitted.
-
-Adding an operator or a kernel is one entry here and one test row. What has no reader is opaque and passes unchanged.
-"""
-
-from qegraph.ops import codes, elementwise, float8, gemm, leaves, moves, norm, pool, quant, rare, rearrange
-from qegraph.ops.table import CONSTANTS, WORDS, Emission, Reading, reader_of
+from qegraph.ops import (
+    codes,
+    elementwise,
+    float8,
+    gemm,
+    leaves,
+    moves,
+    norm,
+    pool,
+    quant,
+    rare,
+    rearrange,
+    scales,
+    weights,
+)
+from qegraph.ops.table import EVALUATIONS, WORDS, Emission, Reading, reader_of
 
 __all__ = [
-    "CONSTANTS",
+    "EVALUATIONS",
     "WORDS",
     "Emission",
     "Reading",
@@ -23,4 +32,6 @@ __all__ = [
     "rare",
     "reader_of",
     "rearrange",
+    "scales",
+    "weights",
 ]

@@ -6,18 +6,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import fx
 
 from qegraph.cost import MACHINE, traffic
-from qegraph.kernels import FLOATS
 from qegraph.lang.terms import Tensor
-from qegraph.lang.vocabulary import add, cast, clamp, div, fn, mul, named, relu, scalar, unary
+from qegraph.lang.vocabulary import add, clamp, div, fn, mul, named, relu, scalar, unary
 from qegraph.ops.quant import code_of
 from qegraph.ops.table import Emission, Reading, reads, word
 from qegraph.program import Ref, Value
 from qegraph.snapshot import Data, ENode, Snapshot
-from qegraph.torch_names import aten, dtype_name, dtype_of
+from qegraph.torch_names import aten
 
 _PLAIN: dict[str, Any] = {
     "relu": aten.relu.default,
@@ -122,32 +120,6 @@ def read_power(reading: Reading, value: Value) -> Tensor | None:
     return mul(mul(base, base), base) if exponent == 3 and reading.dtype(x).is_floating_point else None
 
 
-@reads(aten.to.dtype)
-def read_to(reading: Reading, value: Value) -> Tensor | None:
-    x, dtype, _, copy, memory_format = value.args
-    return _cast(reading, x, dtype, [copy or None, memory_format])
-
-
-@reads(aten._to_copy.default)
-def read_to_copy(reading: Reading, value: Value) -> Tensor | None:
-    x, dtype, layout, device, pin_memory, _, memory_format = value.args
-    return _cast(reading, x, dtype, [layout, device, pin_memory or None, memory_format])
-
-
-@reads(torch.ops.prims.convert_element_type.default)
-def read_convert(reading: Reading, value: Value) -> Tensor | None:
-    x, dtype = value.args
-    return _cast(reading, x, dtype, [])
-
-
-def _cast(reading: Reading, x: Any, dtype: torch.dtype | None, others: list[Any]) -> Tensor | None:
-    """Between different floats; to the same dtype it is a view or copy, and what else `others` ask stays opaque."""
-    names = dtype_name(reading.dtype(x)), dtype_name(dtype) if dtype is not None else ""
-    if names[0] == names[1] or not all(name in FLOATS for name in names) or any(each is not None for each in others):
-        return None
-    return cast(reading.tensor(x), names[1])
-
-
 def _cost(snapshot: Snapshot, node: ENode) -> float:
     return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
 
@@ -174,12 +146,6 @@ def _emit_clamp(emission: Emission, node: ENode, x: fx.Node, low: float, high: f
     convert = int if emission.snapshot.dtype.get(node.eclass) in ("uint8", "int8") else float
     bounds = [None if math.isinf(bound) else convert(bound) for bound in (low, high)]
     return emission.call(aten.clamp.default, x, *bounds)
-
-
-@word("Cast", _cost)
-def emit_cast(emission: Emission, node: ENode) -> fx.Node:
-    x, dtype = node.args
-    return emission.call((aten._to_copy.default, {"dtype": dtype_of(dtype)}), emission.node(x.number))
 
 
 def _emit_binary(target: Any) -> Callable[[Emission, ENode], fx.Node]:

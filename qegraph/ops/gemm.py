@@ -15,7 +15,7 @@ from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, vec, view
 from qegraph.ops.linear4 import emit_linear4
 from qegraph.ops.quant import dtype_in, scale_of
-from qegraph.ops.table import Emission, Reading, constant, emit_constant, reads, word
+from qegraph.ops.table import Emission, Reading, emit_constant, evaluates, reads, word
 from qegraph.packing import PackedConv, PackedLinear
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
@@ -197,14 +197,15 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(target, *head, residual, bias, *windows, *tail, *residual_scale, binary, 1.0, *post_op)
 
 
-@constant("OffsetBias")
+@evaluates("OffsetBias")
 def constant_offset_bias(emission: Emission, node: ENode) -> torch.Tensor:
     """In float64: the sum of codes can be large against the bias."""
     b, w, qw, scale, zero_point = node.args
     weight = emission.constant(w.number)
     sums = weight.flatten(1).sum(1, dtype=torch.int64).double()
     offset = scale * zero_point * _scales(emission, qw).double() * sums
-    return (emission.constant(b.number).double() - offset).float()
+    bias = emission.operand(b.number)
+    return (-offset if bias is None else bias.double() - offset).float()
 
 
 word("OffsetBias", _offset_cost, fresh=False)(emit_constant)
@@ -217,6 +218,9 @@ def _post_op(f: Data) -> list[Any]:
 
 
 def _scales(emission: Emission, qw: Data) -> torch.Tensor:
+    if qw.name == "Scaled":
+        inner, factor = qw.args
+        return _scales(emission, inner) * emission.constant(factor.number).flatten()
     if qw.name in ("PerTensor", "Float8"):
         return torch.tensor([qw.args[0]], dtype=torch.float32)
     if qw.name == "JoinedParams":
@@ -235,7 +239,7 @@ def _packed(emission: Emission, node: ENode, weight: torch.Tensor, scales: torch
     shape = emission.snapshot.shape.get(x.number, ())
     known = list(shape) if shape and all(d > 0 for d in shape) else None
     if kind.name == "Linear":
-        return emission.packed(lambda: PackedLinear(weight, known), ("linear", w.number, shape))
+        return emission.packed(lambda: PackedLinear(weight.contiguous(), known), ("linear", w.number, shape))
     stride, padding, dilation, groups = kind.args
     scale, zero_point = scale_of(emission, qx) if qx.name == "PerTensor" else _SOME_PARAMS
 

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from qegraph.cost import MACHINE, traffic
-from qegraph.ops.table import Emission, constant, emit_constant, free, word
+from qegraph.ops.table import Emission, emit_constant, evaluates, free, word
 from qegraph.program import Ref, map_refs
 from qegraph.snapshot import ClassRef, ENode, Snapshot
 from qegraph.torch_names import dtype_of
@@ -35,31 +35,25 @@ def emit_nothing(emission: Emission, node: ENode) -> Any:
     return None
 
 
-@constant("Leaf")
-def constant_leaf(emission: Emission, node: ENode) -> torch.Tensor:
-    return emission.source_constant(node.args[0])
+@evaluates("Nothing")
+def no_constant(emission: Emission, node: ENode) -> None:
+    return None
 
 
-@constant("Filled")
-def constant_filled(emission: Emission, node: ENode) -> torch.Tensor:
+@evaluates("Filled")
+def filled_constant(emission: Emission, node: ENode) -> torch.Tensor:
     shape, value, dtype = node.args
     return torch.full(shape, value, dtype=dtype_of(dtype))
-
-
-@constant("Nothing")
-def constant_nothing(emission: Emission, node: ENode) -> torch.Tensor:
-    """No bias is a bias of 0."""
-    return torch.zeros(())
 
 
 word("Filled", free, fresh=False)(emit_constant)
 
 
-@constant("Joined")
+@evaluates("Joined")
 def constant_joined(emission: Emission, node: ENode) -> torch.Tensor:
     x, y, *lengths = node.args
-    halves = zip((emission.constant(each.number) for each in (x, y)), lengths, strict=True)
-    return torch.cat([half if half.dim() else half.expand(length) for half, length in halves])
+    halves = zip((emission.operand(each.number) for each in (x, y)), lengths, strict=True)
+    return torch.cat([torch.zeros(length) if half is None else half for half, length in halves])
 
 
 @word("Joined", free, fresh=False)

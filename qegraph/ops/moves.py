@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import fx
 
 from qegraph.cost import MACHINE, traffic
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import cat, expand, move, permute, vec, view
 from qegraph.ops.rearrange import emit_rearranged, rearrangement_cost
-from qegraph.ops.table import Emission, Reading, constant, reads, word
+from qegraph.ops.table import Emission, Reading, reads, word
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten
@@ -99,15 +98,6 @@ def emit_move(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(target, x, emission.sizes(m.args[0]))
 
 
-@constant("Moved")
-def constant_move(emission: Emission, node: ENode) -> torch.Tensor:
-    m: Data = node.args[0]
-    x = emission.constant(node.args[1].number)
-    if m.name == "Permute":
-        return x.permute(m.args[0])
-    return x.reshape(m.args[0]) if m.name == "View" else x.expand(m.args[0])
-
-
 def _part_cost(snapshot: Snapshot, node: ENode) -> float:
     return MACHINE.view
 
@@ -118,9 +108,17 @@ def emit_part(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(aten.slice.Tensor, emission.node(x.number), -1, start, start + length)
 
 
+def _joins_codes(snapshot: Snapshot, node: ENode) -> bool:
+    """A constant of codes, joined once: as many bytes as its operands have."""
+    constants = snapshot.constants.issuperset(node.children) and node.eclass not in snapshot.returned
+    return constants and snapshot.dtype.get(node.eclass) == "int8"
+
+
 def _cat_cost(snapshot: Snapshot, node: ENode) -> float:
     """The left operand's bytes are already paid where it is itself a concatenation: the chain is emitted as one."""
     left, right = node.args[0].number, node.args[1].number
+    if _joins_codes(snapshot, node):
+        return 0.0
     nested = any(snapshot.nodes[i].op == "Cat" for i in snapshot.classes[left])
     return 2 * traffic(snapshot, right) + (0.1 if nested else MACHINE.aten_call + 2 * traffic(snapshot, left))
 
@@ -128,6 +126,8 @@ def _cat_cost(snapshot: Snapshot, node: ENode) -> float:
 @word("Cat", _cat_cost)
 def emit_cat(emission: Emission, node: ENode) -> fx.Node:
     """Joined with the concatenation on its left, unless that is needed anyway: two long rows copy faster than many."""
+    if _joins_codes(emission.snapshot, node):
+        return emission.buffer("joined", emission.constant(node.eclass))
     left = emission.node(node.args[0].number)
     right = emission.node(node.args[1].number)
     dim = node.args[2]

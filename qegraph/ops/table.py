@@ -37,7 +37,7 @@ class Emission(Protocol):
     def call(self, target: Any, *args: Any) -> fx.Node: ...
     def sizes(self, dims: tuple[int, ...]) -> list[Any]: ...
     def constant(self, eclass: int) -> torch.Tensor: ...
-    def source_constant(self, index: int) -> torch.Tensor: ...
+    def operand(self, eclass: int) -> torch.Tensor | None: ...
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node: ...
     def packed(self, make: Callable[[], torch.nn.Module], key: Any) -> fx.Node: ...
     def shared(self, eclass: int) -> bool: ...
@@ -50,10 +50,6 @@ Reader = Callable[[Reading, Value], Tensor | None]
 Cost = Callable[[Snapshot, ENode], float]
 Emitter = Callable[[Emission, ENode], Any]
 """Gives the node, or a plain number or None for words that have no node."""
-
-
-Constant = Callable[[Emission, ENode], torch.Tensor]
-"""Computes the value of an e-node over constants, once, while the graph is emitted."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +67,15 @@ class Word:
     fresh: bool
 
 
+Evaluation = Callable[[Emission, ENode], torch.Tensor | None]
+"""Gives the value of an e-node whose operands are constants."""
+
 READERS: dict[Any, Reader] = {}
 NAMED_READERS: dict[str, Reader] = {}
 FIRST_READERS: dict[Any, Reader] = {}
 PART_READERS: dict[Any, Reader] = {}
 WORDS: dict[str, Word] = {}
-CONSTANTS: dict[str, Constant] = {}
+EVALUATIONS: dict[str, Evaluation] = {}
 
 
 def reads(*targets: Any) -> Callable[[Reader], Reader]:
@@ -143,12 +142,12 @@ def word(name: str, cost: Cost, fresh: bool = True) -> Callable[[Emitter], Emitt
     return register
 
 
-def constant(name: str) -> Callable[[Constant], Constant]:
-    """Register how a word is computed where its operands are constants; alone, it is emitted as a buffer."""
+def evaluates(name: str) -> Callable[[Evaluation], Evaluation]:
+    """Register how a word with constant operands is computed when the graph is emitted."""
 
-    def register(compute: Constant) -> Constant:
-        CONSTANTS[name] = compute
-        return compute
+    def register(evaluate: Evaluation) -> Evaluation:
+        EVALUATIONS[name] = evaluate
+        return evaluate
 
     return register
 

@@ -1,0 +1,131 @@
+"""Integer products, and the constants that are computed when the graph is emitted: scales, biases, norms' factors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from qegraph.cost import MACHINE, elements, traffic
+from qegraph.lang.terms import Tensor
+from qegraph.lang.vocabulary import int_matmul
+from qegraph.ops.table import Emission, Reading, evaluates, reads, word
+from qegraph.program import Ref, Value
+from qegraph.snapshot import ENode, Snapshot
+from qegraph.torch_names import aten
+
+_CODES = (torch.int8, torch.uint8)
+
+
+@reads(aten._int_mm.default)
+def read_int_mm(reading: Reading, value: Value) -> Tensor | None:
+    x, y = value.args
+    fits = reading.dtype(x) in _CODES and reading.dtype(y) is torch.int8
+    return int_matmul(reading.tensor(x), reading.tensor(y), 0) if fits else None
+
+
+@reads(aten.sub.Tensor)
+def read_compensated(reading: Reading, value: Value) -> Tensor | None:
+    """_int_mm(x, y) - z * (column sums of y) = _int_mm(x - z, y)"""
+    product, compensation, alpha = value.args
+    if alpha != 1 or not isinstance(product, Ref) or reading.value(product).target is not aten._int_mm.default:
+        return None
+    x, y = reading.value(product).args
+    weight = reading.constant(y)
+    known = reading.constant(compensation) if isinstance(compensation, Ref) else None
+    if weight is None or known is None or weight.dtype is not torch.int8 or reading.dtype(x) not in _CODES:
+        return None
+    zero_point = _zero_point(weight, known)
+    return None if zero_point is None else int_matmul(reading.tensor(x), reading.tensor(y), zero_point)
+
+
+def _zero_point(weight: torch.Tensor, compensation: torch.Tensor) -> int | None:
+    """z with compensation = z * column sums, if there is one."""
+    sums = weight.sum(0, dtype=torch.int64)
+    if compensation.dtype is not torch.int32 or compensation.shape not in ((len(sums),), (1, len(sums))):
+        return None
+    flat, largest = compensation.flatten().long(), int(sums.abs().argmax())
+    zero_point = int(flat[largest]) // int(sums[largest]) if int(sums[largest]) else 0
+    return zero_point if 0 <= zero_point < 256 and torch.equal(flat, zero_point * sums) else None
+
+
+def _int_matmul_cost(snapshot: Snapshot, node: ENode) -> float:
+    x, _, zero_point = node.args
+    depth = (snapshot.shape.get(x.number) or (1,))[-1]
+    work = elements(snapshot, node.eclass) * abs(depth) / MACHINE.int8_macs
+    calls = MACHINE.aten_call * (2 if zero_point else 1)
+    return calls + max(work, traffic(snapshot, node.eclass, *node.children))
+
+
+@word("IntMatmul", _int_matmul_cost)
+def emit_int_matmul(emission: Emission, node: ENode) -> fx.Node:
+    x, y, zero_point = node.args
+    product = emission.call(aten._int_mm.default, emission.node(x.number), emission.node(y.number))
+    if not zero_point:
+        return product
+    sums = emission.constant(y.number).sum(0, dtype=torch.int32)
+    return emission.call(aten.sub.Tensor, product, emission.buffer("compensation", zero_point * sums))
+
+
+# -- constants ---------------------------------------------------------------------------------------------------------
+
+
+@evaluates("Moved")
+def moved_constant(emission: Emission, node: ENode) -> torch.Tensor:
+    move, x = node.args
+    tensor = emission.constant(x.number)
+    dims = list(move.args[0])
+    return {"Permute": tensor.permute, "View": tensor.reshape, "Expand": tensor.expand}[move.name](dims)
+
+
+@evaluates("Cat")
+def joined_constant(emission: Emission, node: ENode) -> torch.Tensor:
+    x, y, dim = node.args
+    return torch.cat([emission.constant(x.number), emission.constant(y.number)], dim)
+
+
+@evaluates("Product")
+def product_constant(emission: Emission, node: ENode) -> torch.Tensor | None:
+    x, c = (_vector(emission, each) for each in node.args)
+    return None if x is None or c is None else x * c
+
+
+@evaluates("Total")
+def total_constant(emission: Emission, node: ENode) -> torch.Tensor | None:
+    x, c = (_vector(emission, each) for each in node.args)
+    return c if x is None or c is None else x + c
+
+
+@evaluates("NormFactor")
+def norm_factor_constant(emission: Emission, node: ENode) -> torch.Tensor:
+    w, variance, eps = node.args
+    weight = _vector(emission, w)
+    inverse = (emission.constant(variance.number) + eps).rsqrt()
+    return inverse if weight is None else weight * inverse
+
+
+@evaluates("NormShift")
+def norm_shift_constant(emission: Emission, node: ENode) -> torch.Tensor:
+    b, mean, factor = (_vector(emission, each) for each in node.args)
+    assert mean is not None and factor is not None
+    return -mean * factor if b is None else b - mean * factor
+
+
+def _vector(emission: Emission, operand: Any) -> torch.Tensor | None:
+    """Over the output channels, whichever dim of the constant they stand in."""
+    tensor = emission.operand(operand.number)
+    return None if tensor is None else tensor.flatten()
+
+
+def _free(snapshot: Snapshot, node: ENode) -> float:
+    return 0.0
+
+
+def _emit_constant(emission: Emission, node: ENode) -> Any:
+    value = emission.operand(node.eclass)
+    return None if value is None else emission.buffer("constant", value)
+
+
+for _name in ("Product", "Total", "NormFactor", "NormShift"):
+    word(_name, _free, fresh=False)(_emit_constant)

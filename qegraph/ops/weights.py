@@ -1,0 +1,126 @@
+"""Products with a weight that is stored narrower than it is used: int8 codes or half floats."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import fx
+
+from qegraph.cost import MACHINE, elements, size, traffic
+from qegraph.lang.terms import Tensor
+from qegraph.lang.vocabulary import cast
+from qegraph.ops.table import Emission, Reading, evaluates, reads, word
+from qegraph.packing import PackedHalfLinear
+from qegraph.program import Value
+from qegraph.snapshot import ENode, Snapshot
+from qegraph.torch_names import aten, dtype_name, dtype_of, onednn, quantized_decomposed
+
+_MAX_WIDENED = 1 << 16
+"""Elements; a larger constant that a cast makes wider costs memory that the source graph doesn't spend."""
+
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+_SOURCES = (*_FLOATS, torch.int8, torch.uint8, torch.int32)
+
+_CASTS = (
+    aten.to.dtype, aten._to_copy.default, torch.ops.prims.convert_element_type.default,
+    quantized_decomposed.convert_element_type.no_fuse,
+)  # fmt: skip
+
+
+@reads(*_CASTS)
+def read_cast(reading: Reading, value: Value) -> Tensor | None:
+    """A change of dtype alone; device, layout and memory format keep their defaults."""
+    x, dtype, *options = value.args
+    if reading.dtype(x) not in _SOURCES or dtype not in _FLOATS or dtype == reading.dtype(x) or any(options):
+        return None
+    if reading.dtype(x) is torch.float16:
+        _note_finite(reading, x)
+    return cast(reading.tensor(x), dtype_name(dtype))
+
+
+def _note_finite(reading: Reading, x: Any) -> None:
+    """The half-float kernel saturates where the weight is infinite."""
+    half = reading.constant(x)
+    made = reading.value(x)
+    if half is None and made.kind == "call" and made.target in _CASTS:
+        wide = reading.constant(made.args[0])
+        half = None if wide is None else wide.detach().to(torch.float16)
+    if half is not None and bool(half.isfinite().all()):
+        reading.fact("finite", reading.tensor(x))
+
+
+def _folds(snapshot: Snapshot, node: ENode) -> bool:
+    """A constant is converted once where that takes no more memory than the source, or little."""
+    x: int = node.args[0].number
+    if x not in snapshot.constants or node.eclass in snapshot.returned:
+        return False
+    return size(snapshot, node.eclass) <= size(snapshot, x) or elements(snapshot, x) <= _MAX_WIDENED
+
+
+def _cast_cost(snapshot: Snapshot, node: ENode) -> float:
+    if _folds(snapshot, node):
+        return 0.0
+    return MACHINE.aten_call + MACHINE.cast_traffic * traffic(snapshot, node.eclass, *node.children)
+
+
+@evaluates("Cast")
+def cast_constant(emission: Emission, node: ENode) -> torch.Tensor:
+    return emission.constant(node.args[0].number).to(dtype_of(node.args[1]))
+
+
+@word("Cast", _cast_cost)
+def emit_cast(emission: Emission, node: ENode) -> fx.Node:
+    if _folds(emission.snapshot, node):
+        return emission.buffer("folded", emission.constant(node.eclass))
+    return emission.call(aten.to.dtype, emission.node(node.args[0].number), dtype_of(node.args[1]))
+
+
+# -- the kernels -------------------------------------------------------------------------------------------------------
+
+
+def _macs(snapshot: Snapshot, node: ENode) -> float:
+    w: int = node.args[1].number
+    return float(elements(snapshot, node.eclass) * math.prod(snapshot.shape.get(w, ())[1:]))
+
+
+_RATES = {"bfloat16": MACHINE.weight_only_bfloat16_macs, "float16": MACHINE.weight_only_float16_macs}
+
+
+def _weight_only_cost(snapshot: Snapshot, node: ENode) -> float:
+    rate = _RATES.get(snapshot.dtype.get(node.eclass, ""), MACHINE.weight_only_float32_macs)
+    return MACHINE.aten_call + max(_macs(snapshot, node) / rate, traffic(snapshot, node.eclass, *node.children))
+
+
+@word("WeightOnly", _weight_only_cost)
+def emit_weight_only(emission: Emission, node: ENode) -> fx.Node:
+    """The kernel takes matrices, and reads all three of them as dense."""
+    x, w, s = node.args
+    x_shape = emission.snapshot.shape[x.number]
+    operand = emission.node(x.number)
+    if len(x_shape) != 2:
+        operand = emission.call(aten.reshape.default, operand, [-1, emission.snapshot.shape[w.number][1]])
+    dense = operand if emission.dense(x.number, False) else emission.call(aten.contiguous.default, operand)
+    weight = emission.buffer("w_codes", emission.constant(w.number).contiguous())
+    scales = emission.buffer("w_scale", emission.constant(s.number).contiguous())
+    product = emission.call(aten._weight_int8pack_mm.default, dense, weight, scales)
+    if len(x_shape) == 2:
+        return product
+    return emission.call(aten.reshape.default, product, emission.sizes(emission.snapshot.shape[node.eclass]))
+
+
+def _half_linear_cost(snapshot: Snapshot, node: ENode) -> float:
+    """The kernel widens its weight on every call."""
+    widening = elements(snapshot, node.args[1].number) / MACHINE.half_weight
+    work = max(_macs(snapshot, node) / MACHINE.half_linear_macs, widening)
+    return MACHINE.half_linear_call + max(work, traffic(snapshot, node.eclass, node.args[0].number))
+
+
+@word("HalfLinear", _half_linear_cost)
+def emit_half_linear(emission: Emission, node: ENode) -> fx.Node:
+    x, w, b, f = node.args
+    weight = emission.constant(w.number)
+    packed = emission.packed(lambda: PackedHalfLinear(weight), ("half_linear", w.number))
+    target = onednn.linear_dynamic_fp16 if f.args[0] == "identity" else onednn.linear_relu_dynamic_fp16
+    return emission.call(target.default, emission.node(x.number), packed, emission.node(b.number))
