@@ -50,6 +50,8 @@ DECLARATIONS = """
 (function parts (T) i64 :merge (min old new))
 (function next-sibling (K T Q F Q i64) i64 :merge (min old new))
 (relation inverse (M M))
+(relation keeps-order (M Dims))
+(relation gates (F F))
 (relation float-dtype (String))
 (relation half-dtype (String))
 (relation stacks (T T))
@@ -111,7 +113,14 @@ _DATA = """
 (= k (Conv s (vec-of 0) d g)) => (unpadded k)
 (= k (Conv s (vec-of 0 0) d g)) => (unpadded k)
 (= k (Conv s (vec-of 0 0 0) d g)) => (unpadded k)
-(= f (Fn n a b)) => (set (fn-name f) n)
+(= f (Fn n a b)) (!= n "clamp") => (set (fn-name f) n)
+(= f (Fn "clamp" 0.0 inf)) => (set (fn-name f) "relu")
+(= f (Fn "clamp" a b)) (!= a 0.0) => (set (fn-name f) "clamp")
+(= f (Fn "clamp" a b)) (!= b inf) => (set (fn-name f) "clamp")
+(= f (Fn "sigmoid" 0.0 0.0)) => (gates f (Fn "silu" 0.0 0.0))
+(= f (Fn "hardsigmoid" 0.0 0.0)) => (gates f (Fn "hardswish" 0.0 0.0))
+(= m (View s)) => (keeps-order m s)
+(= m (Expand s)) => (keeps-order m s)
 """  # noqa: E501
 
 # Shapes and dtypes of values that rules introduce.

@@ -9,11 +9,13 @@ point added before rounding. The overloads that take scale and zero point as ten
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 
 from qegraph._torch import has_cpu_kernel, register_fake
+from qegraph.snapshot import Data
 
 UNARY_POST_OPS = {
     "linear": ("relu", "clamp", "gelu", "gelu-tanh", "silu", "hardswish", "leaky_relu", "tanh"),
@@ -54,6 +56,12 @@ POST_OPS = {
     "tanh": ("tanh", "none"),
 }
 """Our name of a function -> (the kernel's name, its algorithm)."""
+
+
+def name_of(f: Data) -> str:
+    """A function's name in these tables: relu is the clamp without an upper bound."""
+    return "relu" if f.args == ("clamp", 0.0, math.inf) else f.args[0]
+
 
 PARAMETERS = {"clamp": 2, "leaky_relu": 1}
 """How many of a function's two parameters the kernel takes."""

@@ -8,7 +8,6 @@ from qegraph.lang import (
     QParams,
     Tensor,
     Text,
-    absorbs,
     clamp,
     clamp_codes,
     dequantize,
@@ -37,16 +36,6 @@ def quantize_through_clamp(x: Tensor, a: Number, b: Number, q: QParams) -> Rewri
 
 
 @rule
-def quantize_through_relu(x: Tensor, q: QParams) -> Rewrite:
-    """quantize(relu(x), q) = max(quantize(x, q), quantize(0, q)) : for kernels that don't take a relu in"""
-    return (
-        rewrite(quantize(unary(relu(), x), q))
-        .to(unary(clamp_codes(0.0, math.inf, q), quantize(x, q)))
-        .when(absorbs(x), stores_bytes(q), positive_scale(q))
-    )
-
-
-@rule
 def relu_of_codes(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text) -> Rewrite:
     """relu(dequantize(x, q)) = dequantize(max(x, zero point), q)"""
     q = per_tensor(s, z, lo, hi, d)
@@ -55,9 +44,3 @@ def relu_of_codes(x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d:
         .to(dequantize(unary(clamp_codes(0.0, math.inf, q), x), q, "float32"))
         .when(positive_scale(q), spans_dtype(q), is_code(z, lo, hi))
     )
-
-
-@rule
-def relu_of_relu(x: Tensor) -> Rewrite:
-    """relu(relu(x)) = relu(x)"""
-    return rewrite(unary(relu(), unary(relu(), x))).to(unary(relu(), x))

@@ -5,9 +5,9 @@ from qegraph.lang import (
     Integer,
     Move,
     Tensor,
-    expand,
     gemm,
     keeps_last_dim,
+    keeps_order,
     linear,
     move,
     outputs_are,
@@ -33,15 +33,9 @@ def permute_back(m: Move, n: Move, x: Tensor) -> Rewrite:
 
 
 @rule
-def view_of_same_shape(s: Dims, x: Tensor) -> Rewrite:
-    """view(x, shape of x) = x"""
-    return rewrite(move(view(s), x)).to(x).when(shape_is(x, s))
-
-
-@rule
-def expand_to_same_shape(s: Dims, x: Tensor) -> Rewrite:
-    """expand(x, shape of x) = x"""
-    return rewrite(move(expand(s), x)).to(x).when(shape_is(x, s))
+def same_shape_again(m: Move, x: Tensor, s: Dims) -> Rewrite:
+    """view(x, shape of x) = x = expand(x, shape of x)"""
+    return rewrite(move(m, x)).to(x).when(keeps_order(m, s), shape_is(x, s))
 
 
 @rule

@@ -4,10 +4,12 @@ from qegraph.lang import (
     Integer,
     Number,
     Tensor,
+    UnaryFn,
     add,
     clamp,
     close,
     div,
+    gates,
     gemm,
     is_floating,
     is_nonzero,
@@ -23,7 +25,6 @@ from qegraph.lang import (
     permute,
     ranges_meet,
     rank_is,
-    relu,
     rewrite,
     rule,
     same_dtype,
@@ -71,23 +72,9 @@ def clamp_of_clamp(x: Tensor, a: Number, b: Number, c: Number, d: Number) -> Rew
 
 
 @rule
-def clamp_of_relu(x: Tensor, c: Number, d: Number) -> Rewrite:
-    """clamp(relu(x), c, d) = clamp(x, max(0, c), d)"""
-    low = Number.of("max", 0.0, c)
-    return rewrite(unary(clamp(c, d), unary(relu(), x))).to(unary(clamp(low, d), x)).when(ranges_meet(low, d))
-
-
-@rule
-def relu_of_clamp(x: Tensor, a: Number, b: Number) -> Rewrite:
-    """relu(clamp(x, a, b)) = clamp(x, max(0, a), b)"""
-    low = Number.of("max", 0.0, a)
-    return rewrite(unary(relu(), unary(clamp(a, b), x))).to(unary(clamp(low, b), x)).when(ranges_meet(low, b))
-
-
-@rule
-def silu_of_sigmoid(x: Tensor) -> Rewrite:
-    """x * sigmoid(x) = silu(x)"""
-    return rewrite(mul(x, unary(named("sigmoid"), x))).to(unary(named("silu"), x))
+def gate_of_itself(x: Tensor, f: UnaryFn, g: UnaryFn) -> Rewrite:
+    """x f(x) = g(x) : sigmoid gives silu, hardsigmoid gives hardswish"""
+    return rewrite(mul(x, unary(f, x))).to(unary(g, x)).when(gates(f, g))
 
 
 @rule
@@ -139,9 +126,3 @@ def hardswish_of_clamp(x: Tensor, three: Number, low: Number, high: Number, sixt
         .to(unary(named("hardswish"), x))
         .when(close(three, 3.0), is_zero(low), close(high, 6.0), close(sixth, 1 / 6))
     )
-
-
-@rule
-def hardswish_of_hardsigmoid(x: Tensor) -> Rewrite:
-    """x * hardsigmoid(x) = hardswish(x)"""
-    return rewrite(mul(x, unary(named("hardsigmoid"), x))).to(unary(named("hardswish"), x))

@@ -6,6 +6,7 @@ from qegraph.lang.rule import Guard as Guard
 from qegraph.lang.rule import Rule as Rule
 from qegraph.lang.rule import rewrite as rewrite
 from qegraph.lang.rule import rule as rule
+from qegraph.lang.scale_guards import *  # noqa: F403
 from qegraph.lang.terms import Dims as Dims
 from qegraph.lang.terms import Integer as Integer
 from qegraph.lang.terms import Kind as Kind

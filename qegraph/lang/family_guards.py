@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qegraph.lang.guards import codes_of, kernel_present, same_shape, spans_dtype
 from qegraph.lang.rule import Guard
-from qegraph.lang.terms import Dims, Expr, Integer, Kind, Move, Number, QParams, Tensor
+from qegraph.lang.terms import Dims, Expr, Integer, Kind, Move, Number, QParams, Tensor, UnaryFn
 
 
 def next_of_same_operand(left: Tensor, right: Tensor, key: tuple[Expr, ...]) -> Guard:
@@ -170,3 +170,13 @@ def channels_are(x: Tensor, c: Integer) -> Guard:
 
 def undoes(m: Move, n: Move) -> Guard:
     return Guard("undoes", f"{m} must put back what {n} permutes", (f"(inverse {m} {n})",))
+
+
+def keeps_order(m: Move, s: Dims) -> Guard:
+    """Binds s, the shape that the view or expansion m gives its operand."""
+    return Guard("keeps-order", f"{m} must be a view or an expansion", (f"(keeps-order {m} {s})",), (s,))
+
+
+def gates(f: UnaryFn, g: UnaryFn) -> Guard:
+    """Binds g, the function that x f(x) is."""
+    return Guard("gates", "x f(x) must have a name of its own", (f"(gates {f} {g})",), (g,))

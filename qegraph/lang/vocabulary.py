@@ -6,6 +6,17 @@ costs and what it is emitted as stands in `qegraph.ops`.
 
 from __future__ import annotations
 
+import math
+
+from qegraph.lang.constants import filled as filled
+from qegraph.lang.constants import joined as joined
+from qegraph.lang.constants import joined_params as joined_params
+from qegraph.lang.constants import norm_factor as norm_factor
+from qegraph.lang.constants import norm_shift as norm_shift
+from qegraph.lang.constants import offset_bias as offset_bias
+from qegraph.lang.constants import product as product
+from qegraph.lang.constants import scaled as scaled
+from qegraph.lang.constants import total as total
 from qegraph.lang.terms import (
     Dims,
     Integer,
@@ -38,18 +49,6 @@ def scalar(value: Number | float) -> Tensor:
 @constructor("Nothing")
 def nothing() -> Tensor:
     """The operand that isn't there: no bias, no residual."""
-    raise NotImplementedError
-
-
-@constructor("Filled")
-def filled(shape: Dims, value: Integer | int, dtype: Text | str) -> Tensor:
-    """A constant of our own: `value` everywhere."""
-    raise NotImplementedError
-
-
-@constructor("Joined")
-def joined(x: Tensor, y: Tensor, n: Integer | int, m: Integer | int) -> Tensor:
-    """A constant of our own: x with its n entries along dim 0, then y with its m. `nothing()` stands for zeros."""
     raise NotImplementedError
 
 
@@ -87,12 +86,6 @@ def float8(scale: Number | float) -> QParams:
 @constructor("Blocks4")
 def blocks4(scales: Tensor, zero_points: Tensor, compensation: Tensor) -> QParams:
     """The parameters of `linear4` weights, (outputs / n, groups, n), and what the kernel needs of their sums."""
-    raise NotImplementedError
-
-
-@constructor("JoinedParams")
-def joined_params(q: QParams, p: QParams, n: Integer | int, m: Integer | int) -> QParams:
-    """q for the first n entries along dim 0, p for the m after them. Weights only."""
     raise NotImplementedError
 
 
@@ -178,12 +171,6 @@ def qgemm(
     raise NotImplementedError
 
 
-@constructor("OffsetBias")
-def offset_bias(b: Tensor, w: Tensor, qw: QParams, scale: Number | float, zero_point: Integer | int) -> Tensor:
-    """The constant b - scale * zero_point * s_w[n] * sum(w[n]): what a zero point of the activation adds, taken off."""
-    raise NotImplementedError
-
-
 @constructor("PadCodes")
 def pad_codes(x: Tensor, padding: Dims, value: Integer | int) -> Tensor:
     """Codes x of an image with `value` around it, padding[0] rows and padding[1] columns on either side."""
@@ -248,39 +235,6 @@ def qattention(
     """torchao's kernel of attention on codes (batch, heads, tokens, channels): the scores x key^T, `softmax` of them
     stored under qa, times value, stored as `out`.
     """
-    raise NotImplementedError
-
-
-# -- constants computed when the graph is emitted ----------------------------------------------------------------------
-
-
-@constructor("Scaled")
-def scaled(q: QParams, c: Tensor) -> QParams:
-    """q with its scales multiplied by the constant c: one number, or one for each output channel."""
-    raise NotImplementedError
-
-
-@constructor("Product")
-def product(x: Tensor, c: Tensor) -> Tensor:
-    """x * c over the output channels, for constants; `nothing()` times anything is nothing."""
-    raise NotImplementedError
-
-
-@constructor("Total")
-def total(x: Tensor, c: Tensor) -> Tensor:
-    """x + c over the output channels, for constants; x may be `nothing()`, which adds nothing."""
-    raise NotImplementedError
-
-
-@constructor("NormFactor")
-def norm_factor(w: Tensor, variance: Tensor, eps: Number | float) -> Tensor:
-    """w / sqrt(variance + eps) : what a batch normalization multiplies by."""
-    raise NotImplementedError
-
-
-@constructor("NormShift")
-def norm_shift(b: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
-    """b - mean * factor : what a batch normalization then adds."""
     raise NotImplementedError
 
 
@@ -408,7 +362,8 @@ def identity() -> UnaryFn:
 
 
 def relu() -> UnaryFn:
-    return fn("relu", 0.0, 0.0)
+    """max(x, 0): the clamp without an upper bound."""
+    return clamp(0.0, math.inf)
 
 
 def clamp(low: Number | float, high: Number | float) -> UnaryFn:

@@ -10,7 +10,7 @@ from torch import fx
 
 from qegraph.cost import MACHINE, traffic
 from qegraph.lang.terms import Tensor
-from qegraph.lang.vocabulary import add, clamp, div, fn, mul, named, relu, scalar, unary
+from qegraph.lang.vocabulary import add, clamp, div, fn, mul, named, scalar, unary
 from qegraph.ops.quant import code_of
 from qegraph.ops.table import Emission, Reading, reads, word
 from qegraph.program import Ref, Value
@@ -18,7 +18,6 @@ from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten
 
 _PLAIN: dict[str, Any] = {
-    "relu": aten.relu.default,
     "silu": aten.silu.default,
     "hardswish": aten.hardswish.default,
     "hardsigmoid": aten.hardsigmoid.default,
@@ -28,6 +27,11 @@ _PLAIN: dict[str, Any] = {
     "erf": aten.erf.default,
     "neg": aten.neg.default,
 }
+
+
+@reads(aten.relu.default)
+def read_relu(reading: Reading, value: Value) -> Tensor | None:
+    return clamped(reading, value.args[0], 0.0, None)
 
 
 @reads(*_PLAIN.values())
@@ -78,8 +82,7 @@ def clamped(reading: Reading, x: Any, low: Any, high: Any) -> Tensor | None:
     low, high = -math.inf if low is None else float(low), math.inf if high is None else float(high)
     if not low <= high:
         return None
-    f = relu() if (low, high) == (0.0, math.inf) else clamp(low, high)
-    return unary(f, reading.tensor(x))
+    return unary(clamp(low, high), reading.tensor(x))
 
 
 def _binary(build: Callable[[Tensor, Tensor], Tensor], reading: Reading, x: Any, y: Any) -> Tensor | None:
@@ -143,7 +146,10 @@ def emit_unary(emission: Emission, node: ENode) -> fx.Node:
 
 
 def _emit_clamp(emission: Emission, node: ENode, x: fx.Node, low: float, high: float) -> fx.Node:
-    convert = int if emission.snapshot.dtype.get(node.eclass) in ("uint8", "int8") else float
+    codes = emission.snapshot.dtype.get(node.eclass) in ("uint8", "int8")
+    if (low, high) == (0.0, math.inf) and not codes:
+        return emission.call(aten.relu.default, x)
+    convert = int if codes else float
     bounds = [None if math.isinf(bound) else convert(bound) for bound in (low, high)]
     return emission.call(aten.clamp.default, x, *bounds)
 

@@ -10,7 +10,7 @@ from torch import fx
 
 from qegraph.copies import scratch
 from qegraph.cost import MACHINE, elements, traffic
-from qegraph.kernels import PARAMETERS, POST_OPS, accepted
+from qegraph.kernels import PARAMETERS, POST_OPS, accepted, name_of
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, vec, view
 from qegraph.ops.linear4 import emit_linear4
@@ -110,7 +110,7 @@ def _matmul_cost(snapshot: Snapshot, node: ENode) -> float:
 
 def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
     kind, x, qx, w, _, _, other, qo, f, out = node.args
-    if kind.name != "Linear4" and (_kind_name(kind), _storage(qo), _storage(out), f.args[0]) not in _ROWS:
+    if kind.name != "Linear4" and (_kind_name(kind), _storage(qo), _storage(out), name_of(f)) not in _ROWS:
         return math.inf
     work = _macs(snapshot, node.eclass, w.number) / MACHINE.int8_macs
     if kind.name == "Linear4":
@@ -212,7 +212,7 @@ word("OffsetBias", _offset_cost, fresh=False)(emit_constant)
 
 
 def _post_op(f: Data) -> list[Any]:
-    name, *parameters = f.args
+    name, parameters = name_of(f), f.args[1:]
     kernel_name, algorithm = POST_OPS[name]
     return [kernel_name, parameters[: PARAMETERS.get(name, 0)], algorithm]
 
