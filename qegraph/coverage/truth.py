@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def truth(module: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[Tensor]:
+def truth(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     """The output tensors. Codes are rounded where the module rounds them, so they are integers here too."""
+    state = {name: _double(each) for name, each in (*module.named_parameters(), *module.named_buffers())}
     with torch.no_grad(), _Exact():
-        leaves = pytree.tree_leaves(module(*inputs))
+        leaves = pytree.tree_leaves(torch.func.functional_call(module, state, pytree.tree_map(_double, inputs)))
     return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
 

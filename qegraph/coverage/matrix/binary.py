@@ -74,13 +74,14 @@ def _left(kind: str, name: str, store: str, relu: bool) -> Left:
 
 
 def _cells(family_name: str, kind: str, store: str, ranks: tuple[int, ...]) -> Iterator[Cell]:
-    for name, total, rank in product(RESIDUAL_KINDS, SUMS, ranks):
+    written = [(total, rank, False) for total, rank in product(SUMS, ranks[:1])]
+    written += [("m + y", rank, False) for rank in ranks[1:]] + [("relu(y + m)", ranks[-1], True)]
+    for name, (total, rank, decomposed) in product(RESIDUAL_KINDS, written):
         left = _left(kind, name, store, "relu" in total)
         make = partial(residual, kind, name, total, store, rank)
         users = 2 if name == "codes read again" else 1
-        for decomposed in (False, True) if total in ("m + y", "relu(y + m)") else (False,):
-            what = f"{kind}, {total} with y {name}, to {store}"
-            yield Cell(family_name, what, make, left, rank=rank, users=users, decomposed=decomposed)
+        what = f"{kind}, {total} with y {name}, to {store}"
+        yield Cell(family_name, what, make, left, rank=rank, users=users, decomposed=decomposed)
 
 
 @family("F13", "convolution plus a residual, stored as codes")

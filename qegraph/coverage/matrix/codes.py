@@ -53,8 +53,8 @@ def over_codes(function: Fn, p: QP) -> Made:
     return Net(lambda x: q(function(dq(x, p)), p)), (q(image(), p),)
 
 
-def _over_codes(name: str, functions: dict[str, Fn], what: str) -> Iterator[Cell]:
-    for spelling, dtype, decomposed in product(functions, SIDES, (False, True)):
+def _over_codes(name: str, functions: dict[str, Fn], what: str = "") -> Iterator[Cell]:
+    for spelling, (dtype, decomposed) in product(functions, (("u8", False), ("s8", False), ("u8", True))):
         make = partial(over_codes, functions[spelling], SIDES[dtype])
         yield Cell(name, f"{what}{spelling}", make, NOTHING, dtype, 4, "", decomposed=decomposed)
 
@@ -88,7 +88,7 @@ def concatenated_codes() -> Iterator[Cell]:
 
 @family("F21", "views of codes")
 def views() -> Iterator[Cell]:
-    yield from _over_codes("F21", VIEWS, "")
+    yield from _over_codes("F21", VIEWS)
 
 
 def lifted(kind: str, p: QP, view: Fn) -> Made:
@@ -120,9 +120,9 @@ def lifted_quantizes() -> Iterator[Cell]:
 
 @family("relu-of-codes", "a clamp between dequantize and quantize")
 def relu_of_codes() -> Iterator[Cell]:
-    yield from _over_codes("relu-of-codes", RELUS, "")
+    yield from _over_codes("relu-of-codes", RELUS)
 
 
 @family("cut-of-codes", "slices, splits, pads and copies of codes")
 def cuts_of_codes() -> Iterator[Cell]:
-    yield from _over_codes("cut-of-codes", CUTS, "")
+    yield from _over_codes("cut-of-codes", CUTS)

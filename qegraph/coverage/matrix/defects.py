@@ -83,7 +83,7 @@ def _scaled(alpha: float, other_side: bool, store: bool) -> Fn:
 @family("D4", "defect: alpha of an addition")
 def alphas() -> Iterator[Cell]:
     functions: dict[str, Fn] = {}
-    for alpha, other_side, store in product((2, 0.5, -1), BOOLS, BOOLS):
+    for alpha, (other_side, store) in product((2, 0.5, -1), ((False, True), (True, False))):
         what = f"{'y + alpha m' if other_side else 'm + alpha y'}, alpha {alpha}, to {'codes' if store else 'float'}"
         functions[what] = _scaled(alpha, other_side, store)
     yield from _cells("D4", functions)

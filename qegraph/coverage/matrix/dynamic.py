@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import product
 
+import torch
 from torch import Tensor
 
-import torch
 from qegraph.coverage.cell import Cell, Left, Made, family
 from qegraph.coverage.parts import Net, qd
 
@@ -51,19 +51,17 @@ def shared(rank: int) -> Made:
 @family("F7", "linear of a dynamically quantized activation")
 def dynamic_linears() -> Iterator[Cell]:
     posts = {"none": NONE, **POSTS}
-    for post, rank, decomposed in product(posts, (2, 3), (False, True)):
+    for post, (rank, decomposed) in product(posts, ((2, False), (3, True))):
         make = partial(unary, "linear", posts[post], "u8", rank)
         yield Cell("F7", f"linear, {post}", make, Left(), "u8", rank, "dynamic", decomposed=decomposed)
-    for post, decomposed in product(("none", "relu"), (False, True)):
-        make = partial(unary, "linear", posts[post], "s8", 2)
-        yield Cell("F7", f"linear, {post}", make, Left(), "s8", 2, "dynamic", decomposed=decomposed)
+    for post in ("none", "relu"):
+        yield Cell("F7", f"linear, {post}", partial(unary, "linear", posts[post], "s8", 2), Left(), "s8", 2, "dynamic")
     for total, rank in product(SUMS, (2, 3)):
         yield Cell("F7", f"linear, {total}", partial(residual, total, rank), Left(), "u8", rank, "dynamic")
     for rank, decomposed in product((2, 3), (False, True)):
         make = partial(shared, rank)
-        left = Left()
-        sharing = "shared activation"
-        yield Cell("F7", "3 linear", make, left, "u8", rank, "dynamic", sharing=sharing, decomposed=decomposed)
+        axes = ("u8", rank, "dynamic", 1, "shared activation")
+        yield Cell("F7", "3 linear", make, Left(), *axes, decomposed=decomposed)
 
 
 @family("F8", "convolution of a dynamically quantized activation")
@@ -72,5 +70,5 @@ def dynamic_convolutions() -> Iterator[Cell]:
     for kind, post in product(("conv1d", "conv2d", "conv3d"), posts):
         left = after(kind, posts[post], "float")
         make = partial(unary, kind, posts[post], "u8", 0)
-        for decomposed in (False, True) if kind == "conv2d" else (False,):
+        for decomposed in (False, True) if (kind, post) == ("conv2d", "relu") else (False,):
             yield Cell("F8", f"{kind}, {post}", make, left, "u8", int(kind[4]) + 2, "dynamic", decomposed=decomposed)

@@ -48,9 +48,9 @@ def fp8() -> Iterator[Cell]:
     """None where torchao, which has the operators, is not installed."""
     if find_spec("torchao") is None:
         return
-    posts = {"none": NONE, **{name: POSTS[name] for name in ("relu", "gelu", "silu", "hardtanh")}}
+    posts = {"none": NONE, **{name: POSTS[name] for name in ("relu", "gelu", "silu")}}
     for kind, post, store in product(("linear", "conv2d"), posts, ("fp8", "float")):
         left = after(kind, posts[post], "float" if store == "float" else "u8")
-        for rank in (2, 3) if kind == "linear" else (4,):
+        for rank in ((2, 3) if post == "relu" else (2,)) if kind == "linear" else (4,):
             make = partial(product_of_fp8, kind, posts[post], store, rank)
             yield Cell("F27", f"{kind}, {post}, to {store}", make, left, "fp8", rank, "per-tensor", decomposed=True)

@@ -79,7 +79,8 @@ def weight_only(written: str, rank: int, dtype: str) -> Made:
 
 @family("F22", "int8 weight, float activation")
 def weights_only() -> Iterator[Cell]:
-    for written, rank, dtype, decomposed in product(WRITTEN, (2, 3), HALVES, BOOLS):
+    axes = [*product((2, 3), HALVES, (False,)), (2, "bf16", True), (3, "bf16", True)]
+    for written, (rank, dtype, decomposed) in product(WRITTEN, axes):
         if rank == 2 and written == "linear of transposed":
             continue
         make = partial(weight_only, written, rank, dtype)

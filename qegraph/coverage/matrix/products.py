@@ -31,9 +31,10 @@ def conv(dims: int, options: str, dtype: str, bias: bool, qparams: str) -> Made:
 
 
 def _conv_cells(name: str, dims: int) -> Iterator[Cell]:
-    for options, dtype, bias, decomposed in product(OPTIONS, ACTIVATIONS, BOOLS, BOOLS):
-        if decomposed and dtype == "s8":
-            continue
+    kept = [(options, dtype, True, False) for options, dtype in product(OPTIONS, ACTIVATIONS)]
+    kept += [(options, "u8", True, True) for options in OPTIONS]
+    kept += [("", dtype, False, False) for dtype in ACTIVATIONS]
+    for options, dtype, bias, decomposed in kept:
         what = f"conv{dims}d{' ' + options if options else ''}{' + bias' if bias else ''}"
         make = partial(conv, dims, options, dtype, bias, "per-channel")
         yield Cell(name, what, make, Left(), dtype, dims + 2, decomposed=decomposed)

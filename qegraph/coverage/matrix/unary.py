@@ -40,12 +40,14 @@ _CONV_SPELLINGS = ("relu6", "relu_", "clamp(min=0)", "x sigmoid(x)", "x / (1 + e
 
 
 def _conv_cells(name: str, stores: tuple[str, ...]) -> Iterator[Cell]:
-    for post, store, decomposed in product(POSTS, stores, (False, True)):
-        yield _cell(name, "conv2d", post, store, "u8", 4, decomposed)
+    for post, store in product(POSTS, stores):
+        yield _cell(name, "conv2d", post, store, "u8", 4)
+    for post in POSTS:
+        yield _cell(name, "conv2d", post, stores[0], "u8", 4, decomposed=True)
     for post in _CONV_SPELLINGS:
         yield _cell(name, "conv2d", post, stores[0], "s8", 4)
-    for kind, post, store in product(("conv1d", "conv3d"), ("relu", "silu", "hardtanh"), stores):
-        yield _cell(name, kind, post, store, "u8", int(kind[4]) + 2)
+    for kind, post in product(("conv1d", "conv3d"), ("relu", "silu", "hardtanh")):
+        yield _cell(name, kind, post, stores[0], "u8", int(kind[4]) + 2)
     if "u8" in stores:
         for kind, store in product(("conv1d", "conv2d", "conv3d"), stores):
             yield _cell(name, kind, "none", store, "u8", int(kind[4]) + 2)
@@ -62,10 +64,10 @@ def convolution_to_floats() -> Iterator[Cell]:
 
 
 def _linear_cells(name: str, stores: tuple[str, ...]) -> Iterator[Cell]:
-    for post, store, decomposed in product(POSTS, stores, (False, True)):
-        yield _cell(name, "linear", post, store, "s8" if store == "s8" else "u8", 2, decomposed)
-    for post, decomposed in product(POSTS, (False, True)):
-        yield _cell(name, "linear", post, stores[0], "u8", 3, decomposed)
+    for post, store in product(POSTS, stores):
+        yield _cell(name, "linear", post, store, "s8" if store == "s8" else "u8", 2)
+    for post in POSTS:
+        yield _cell(name, "linear", post, stores[0], "u8", 3, decomposed=True)
     for post in SPELLINGS:
         yield _cell(name, "linear", post, stores[0], "u8", 3)
 
