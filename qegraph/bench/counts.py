@@ -105,7 +105,9 @@ def _is_activation(node: Node, name: str, module: GraphModule | None) -> bool:
 def _is_arithmetic(node: Node, name: str) -> bool:
     if name in _CASTS:
         sources = node.all_input_nodes
-        return not _on_integers(node) and bool(sources) and not _is_constant(sources[0]) and not _on_integers(sources[0])
+        return (
+            not _on_integers(node) and bool(sources) and not _is_constant(sources[0]) and not _on_integers(sources[0])
+        )
     return name == "_int_mm" or (name in _ARITHMETIC and not _on_integers(node))
 
 

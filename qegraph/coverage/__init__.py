@@ -1,4 +1,4 @@
-"""`qegraph coverage`: a matrix of tiny quantized graphs through every route, each cell counted and its numbers checked."""
+"""`qegraph coverage`: tiny quantized graphs through every route, counted, with their numbers checked."""
 
 from .cell import Cell as Cell
 from .cell import Left as Left

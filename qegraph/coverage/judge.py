@@ -83,7 +83,9 @@ def _compare(cell: Cell, wanted: Sequence[Tensor], found: Sequence[Tensor]) -> s
     if cell.half:
         module, inputs = cell.made
         return less_exact(truth(module, inputs), wanted, found)
-    return next((reason for one, other in zip(wanted, found, strict=True) if (reason := disagreement(one, other))), None)
+    return next(
+        (reason for one, other in zip(wanted, found, strict=True) if (reason := disagreement(one, other))), None
+    )
 
 
 def _fused(cell: Cell, counts: Counts | None) -> tuple[Verdict, str]:

@@ -47,6 +47,10 @@ def fq(x: Tensor, p: QP = IN) -> Tensor:
 class Weight(nn.Module):
     """int8 codes of a weight; calling it dequantizes them. `scale` makes it per-tensor, else per-channel on `axis`."""
 
+    codes: Tensor
+    scales: Tensor
+    zps: Tensor
+
     def __init__(self, *shape: int, axis: int = 0, zp: int = 0, scale: float | None = None,
                  out_dtype: torch.dtype | None = None) -> None:  # fmt: skip
         super().__init__()

@@ -27,14 +27,16 @@ class Worker:
 
     route: str
     deadline: float = DEADLINE
-    module: str = "qegraph.coverage.serve"
+    command: tuple[str, ...] = (sys.executable, "-m", "qegraph.coverage.serve")
     dirty: bool = False
     _process: subprocess.Popen[str] | None = field(default=None, init=False)
 
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def judge(self, cell: Cell) -> Outcome:
@@ -69,7 +71,7 @@ class Worker:
         self._process, self.dirty = None, False
 
     def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", self.module, self.route]
+        command = [*self.command, self.route]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         pipe, null = subprocess.PIPE, subprocess.DEVNULL
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=null, text=True, env=environment)

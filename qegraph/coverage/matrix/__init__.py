@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qegraph.coverage.cell import FAMILIES, Cell
 
-from . import products, unary, binary, dynamic, half, packed, float8, codes, norm_pool, attention, defects  # noqa: I001
+from . import attention, binary, codes, defects, dynamic, float8, half, norm_pool, packed, products, unary
 
 
 def _order(name: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qegraph.coverage.cell import Cell, Left, Made, family
+from qegraph.coverage.cell import Cell, Made, family
 from qegraph.coverage.parts import Net, image, rows
 
 from .posts import NONE, POSTS, Post, after
@@ -29,7 +29,6 @@ def _q(x: Tensor, scale: float) -> Tensor:
 
 
 def product_of_fp8(kind: str, post: Post, store: str, rank: int) -> Made:
-    import torchao.quantization  # pyright: ignore[reportUnusedImport]  # registers the fp8 operators
 
     shape = (16, 24) if kind == "linear" else (8, 8, 3, 3)
     parameters = nn.ParameterList([torch.randn(shape[0])])

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qegraph.coverage.cell import Cell, Left, Made, family
-from qegraph.coverage.parts import IN, IN_S8, OUT, QP, Net, dq, fq, image, q, rows
+from qegraph.coverage.parts import IN_S8, OUT, QP, Net, dq, fq, image, q, rows
 from qegraph.kernels import optional_kernels
 
 from .codes import NOTHING, SIDES, Fn

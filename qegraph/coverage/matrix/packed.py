@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qegraph.coverage.cell import Cell, Left, Made, family
 from qegraph.coverage.parts import Net, rows
 
+aten = torch.ops.aten
 K, N = 24, 16
 HALVES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BOOLS = (False, True)
@@ -41,9 +42,9 @@ def smooth(form: str, rank: int, dtype: str, bias: bool, per_row: bool) -> Made:
         x = x.reshape(flat, K) if rank == 3 else x
         if form == "u8s8":
             shifted = (x.to(torch.int16) + 128).to(torch.uint8)
-            y = torch._int_mm(shifted, m.codes) - 128 * m.codes.sum(0, dtype=torch.int32)
+            y = aten._int_mm.default(shifted, m.codes) - 128 * m.codes.sum(0, dtype=torch.int32)
         else:
-            y = torch._int_mm(x, m.codes)
+            y = aten._int_mm.default(x, m.codes)
         y = y.to(half) * s.to(half) * m.scales
         y = y.reshape(2, 5, N) if rank == 3 else y
         return y + m.bias if bias else y
@@ -102,4 +103,6 @@ def weights_concatenated(count: int, dtype: str) -> Made:
 def concatenated_weights() -> Iterator[Cell]:
     for count, dtype in product((2, 3), ("bf16", "fp32")):
         left = Left(quantize=0, gemms=1)
-        yield Cell("F23", f"{count} weights", partial(weights_concatenated, count, dtype), left, dtype, 2, "int8 weight")
+        yield Cell(
+            "F23", f"{count} weights", partial(weights_concatenated, count, dtype), left, dtype, 2, "int8 weight"
+        )

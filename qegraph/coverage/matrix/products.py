@@ -14,7 +14,7 @@ from qegraph.coverage.cell import Cell, Left, Made, family
 from qegraph.coverage.parts import IN, IN_S8, Conv, Linear, Net, fq, image, q, rows
 
 ACTIVATIONS = {"u8": IN, "s8": IN_S8}
-WEIGHTS: dict[str, dict[str, float]] = {"per-channel": {}, "per-tensor": {"scale": 0.003}}
+WEIGHTS: dict[str, dict[str, Any]] = {"per-channel": {}, "per-tensor": {"scale": 0.003}}
 OPTIONS: dict[str, dict[str, int]] = {
     "": {},
     "stride 2": {"stride": 2},
