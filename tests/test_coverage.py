@@ -32,7 +32,11 @@ Run = Callable[..., object]
 
 
 def _made(dtype: torch.dtype = torch.float32) -> Made:
-    return Net(lambda m, x: F.relu(m(fq(x))).to(dtype), [Linear()]), (rows(2),)
+    def function(m: nn.Module, x: Tensor) -> Tensor:
+        h = F.relu(m(fq(x)))
+        return h if dtype == h.dtype else h.to(dtype)
+
+    return Net(function, [Linear()]), (rows(2),)
 
 
 CELL = Cell("T1", "linear, relu", _made, Left())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
 from typing import Any
@@ -29,6 +30,7 @@ def _q(x: Tensor, scale: float) -> Tensor:
 
 
 def product_of_fp8(kind: str, post: Post, store: str, rank: int) -> Made:
+    import_module("torchao.quantization")  # registers the fp8 operators
 
     shape = (16, 24) if kind == "linear" else (8, 8, 3, 3)
     parameters = nn.ParameterList([torch.randn(shape[0])])
