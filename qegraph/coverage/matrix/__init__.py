@@ -1,4 +1,4 @@
-"""The matrix: every family's cells. Importing a module here enters its families, in the order they are shown in."""
+"""The matrix: every family's cells. Importing a module here enters its families."""
 
 from __future__ import annotations
 
@@ -6,7 +6,20 @@ from collections.abc import Sequence
 
 from qegraph.coverage.cell import FAMILIES, Cell
 
-from . import attention, binary, codes, defects, dynamic, float8, half, norm_pool, packed, products, unary
+from . import (
+    attention,
+    binary,
+    codes,
+    defects,
+    defects_of_shape,
+    dynamic,
+    float8,
+    half,
+    norm_pool,
+    packed,
+    products,
+    unary,
+)
 
 
 def _order(name: str) -> tuple[int, int]:
@@ -15,7 +28,20 @@ def _order(name: str) -> tuple[int, int]:
     return {"F": 0, "D": 2}.get(name[0] if number else "", 1), number
 
 
-MODULES = (products, unary, binary, dynamic, half, packed, float8, codes, norm_pool, attention, defects)
+MODULES = (
+    attention,
+    binary,
+    codes,
+    defects,
+    defects_of_shape,
+    dynamic,
+    float8,
+    half,
+    norm_pool,
+    packed,
+    products,
+    unary,
+)
 NAMES = tuple(sorted(FAMILIES, key=_order))
 
 
