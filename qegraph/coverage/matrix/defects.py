@@ -20,6 +20,7 @@ from .unary import operands
 
 Fn = Callable[..., Any]
 KINDS = ("linear", "conv2d")
+RANK = {"linear": 2, "conv2d": 4}
 BOOLS = (False, True)
 
 
@@ -34,7 +35,7 @@ def over(kind: str, function: Fn, spread: float = 1.0, wide: bool = False) -> Ma
 
 def _cells(name: str, functions: dict[str, Fn], spread: float = 1.0, wide: bool = False) -> Iterator[Cell]:
     for what, kind in product(functions, KINDS):
-        yield Cell(name, f"{kind}, {what}", partial(over, kind, functions[what], spread, wide), None)
+        yield Cell(name, f"{kind}, {what}", partial(over, kind, functions[what], spread, wide), None, rank=RANK[kind])
 
 
 def _stored(p: QP) -> Fn:
@@ -93,14 +94,14 @@ def alphas() -> Iterator[Cell]:
 def half_casts() -> Iterator[Cell]:
     for kind, dtype, written, post in product(KINDS, HALVES, ("casts", "autocast"), ("none", "relu")):
         make = partial(mixed, kind, {"none": NONE, **POSTS}[post], written, dtype, "half")
-        yield Cell("D5", f"{kind}, {post}, {written}", make, None, dtype, decomposed=True)
+        yield Cell("D5", f"{kind}, {post}, {written}", make, None, dtype, RANK[kind], decomposed=True)
 
 
 @family("D6", "defect: out_dtype of a dequantize")
 def out_dtypes() -> Iterator[Cell]:
     for kind, dtype, post in product(KINDS, HALVES, ("none", "relu")):
         make = partial(mixed, kind, {"none": NONE, **POSTS}[post], "out_dtype", dtype, "half")
-        yield Cell("D6", f"{kind}, {post}", make, None, dtype)
+        yield Cell("D6", f"{kind}, {post}", make, None, dtype, RANK[kind])
 
 
 def weighted(kind: str, dtype_scale: float | None, zp: int, axis: int) -> Made:
