@@ -88,6 +88,34 @@ def _run_bench(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _configure_coverage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--family", type=_names, metavar="NAMES", help="comma-separated, e.g. F11,F12 (default all)")
+    parser.add_argument("--rivals", action=argparse.BooleanOptionalAction, default=True, help="run the others too")
+    parser.add_argument("--sample", type=_at_least_one, metavar="N", help="run rivals on N cells drawn at random")
+    parser.add_argument("--all", action="store_true", help="run slow rivals on all cells too, not on a sample")
+    parser.add_argument("--jobs", type=_at_least_one, default=1, help="processes (default 1)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write what became of every cell")
+
+
+def _run_coverage(args: argparse.Namespace) -> int:
+    from qegraph import bench, coverage
+
+    _known("family", args.family or (), coverage.NAMES)
+    families: tuple[str, ...] = args.family or coverage.NAMES
+    settings = coverage.Settings(families, args.rivals, args.sample, args.all, args.jobs)
+    outcomes = [outcome for done in coverage.coverage(settings, _progress()) for outcome in done]
+    machine = bench.describe(1)
+    if args.json:
+        args.json.write_text(json.dumps(coverage.to_json(outcomes, settings, machine), indent=1) + "\n")
+    bench.show([coverage.table(outcomes, settings)])
+    print(coverage.summary(outcomes, settings))
+    print(machine.line())
+    failures = coverage.failures(outcomes)
+    for failure in failures:
+        print(f"FAILED {failure.family} {failure.cell}: {failure.verdict}: {failure.reason}", file=sys.stderr)
+    return 1 if failures else 0
+
+
 @contextmanager
 def _quiet() -> Generator[None]:
     """Hide what torch and torchao say about their own internals; a result must not drown in it."""
@@ -114,6 +142,7 @@ def _known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
 COMMANDS = (
     Command("demo", "optimize a quantized resnet18: what fused, how close, how fast", _configure_demo, _run_demo),
     Command("bench", "compare with torchao's lowering and torch.compile on the zoo", _configure_bench, _run_bench),
+    Command("coverage", "which fusions work, by family, here and elsewhere", _configure_coverage, _run_coverage),
 )
 
 

@@ -26,6 +26,7 @@ LAYERS = (
     {"pipeline"},
     {"__init__"},
     {"bench"},
+    {"coverage"},
     {"cli"},
 )
 """A module imports from its own layer or an earlier one. Names are first components below `qegraph`."""

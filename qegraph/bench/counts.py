@@ -22,11 +22,19 @@ _ACTIVATIONS = _CLAMPS | _SMOOTH
 _LINEARS = {"linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "_linear_pointwise", "_mkl_linear"}
 _CONVOLUTIONS = {"convolution", "conv1d", "conv2d", "conv3d", "_convolution_pointwise"}
 _FLOAT_GEMMS = _LINEARS | _CONVOLUTIONS
+_PACKED = {"linear_dynamic_fp16", "linear_relu_dynamic_fp16", "_weight_int8pack_mm"}
+_ARITHMETIC = {"add", "sub", "rsub", "mul", "div"}
+_CASTS = {"to", "_to_copy", "convert_element_type"}
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Nodes of one graph by kind; `nodes` is all calls, without inputs, constants and the output."""
+    """Nodes of one graph by kind; `nodes` is all calls, without inputs, constants and the output.
+
+    int8_gemms  by a oneDNN kernel of quantized weights; `packed_gemms` of float activations and fp16 or int8 weights.
+    arithmetic  other float sums and products, casts of floats that are no constants, and integer products whose
+                scales are still to be applied.
+    """
 
     nodes: int = 0
     quantize: int = 0
@@ -34,6 +42,8 @@ class Counts:
     activations: int = 0
     int8_gemms: int = 0
     float_gemms: int = 0
+    packed_gemms: int = 0
+    arithmetic: int = 0
 
     @property
     def leftovers(self) -> int:
@@ -60,11 +70,13 @@ def total(parts: Iterable[Counts]) -> Counts:
 def _kind(node: Node, module: GraphModule | None) -> str | None:
     name = operator_name(node, module)
     tests: tuple[tuple[str, Callable[[], bool]], ...] = (
-        ("quantize", lambda: name.startswith("quantize_per_")),
-        ("dequantize", lambda: name.startswith("dequantize_per_")),
+        ("quantize", lambda: name.startswith(("quantize_per_", "quantize_affine_"))),
+        ("dequantize", lambda: name.startswith(("dequantize_per_", "dequantize_affine_"))),
         ("int8_gemms", lambda: name.startswith(("qlinear", "qconv")) and "prepack" not in name),
         ("float_gemms", lambda: name in _FLOAT_GEMMS),
+        ("packed_gemms", lambda: name in _PACKED),
         ("activations", lambda: _is_activation(node, name, module) and not _on_integers(node)),
+        ("arithmetic", lambda: _is_arithmetic(node, name)),
     )
     return next((kind for kind, test in tests if test()), None)
 
@@ -88,6 +100,19 @@ def _is_activation(node: Node, name: str, module: GraphModule | None) -> bool:
     if name == "where":
         return any(operator_name(source, module) == "gt" for source in node.all_input_nodes)
     return False
+
+
+def _is_arithmetic(node: Node, name: str) -> bool:
+    if name in _CASTS:
+        sources = node.all_input_nodes
+        return (
+            not _on_integers(node) and bool(sources) and not _is_constant(sources[0]) and not _on_integers(sources[0])
+        )
+    return name == "_int_mm" or (name in _ARITHMETIC and not _on_integers(node))
+
+
+def _is_constant(node: Node) -> bool:
+    return node.op == "get_attr" or (bool(node.all_input_nodes) and all(map(_is_constant, node.all_input_nodes)))
 
 
 def _on_integers(node: Node) -> bool:

@@ -84,7 +84,9 @@ def read_matmul(reading: Reading, value: Value) -> Tensor | None:
 @reads(aten.addmm.default)
 def read_addmm(reading: Reading, value: Value) -> Tensor | None:
     b, x, y, beta, alpha = value.args
-    return add(matmul(reading.tensor(x), reading.tensor(y)), reading.tensor(b)) if beta == alpha == 1 else None
+    if (beta, alpha) != (1, 1) or reading.dtype(b) != torch.float32:  # in half precision it rounds once, a sum twice
+        return None
+    return add(matmul(reading.tensor(x), reading.tensor(y)), reading.tensor(b))
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------
