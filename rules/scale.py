@@ -21,6 +21,7 @@ from qegraph.lang import (
     identity,
     int_matmul,
     is_constant,
+    is_half,
     is_per_row,
     is_vector,
     keeps_last_dim,
@@ -64,13 +65,13 @@ def bare(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor) -> 
 
 
 @rule
-def integer_product_int8(x: Tensor, y: Tensor, z: Integer, lo: Integer, hi: Integer, d: Text) -> Rewrite:
+def integer_product_int8(x: Tensor, y: Tensor, z: Integer, lo: Integer, hi: Integer, d: Text, t: Text) -> Rewrite:
     """cast(int_matmul(x - z, y)) = linear(dq(x), dq(transpose(y))) with scales 1"""
     qx = per_tensor(1.0, z, lo, hi, d)
     w = move(TRANSPOSE, y)
     return (
-        rewrite(cast(int_matmul(x, y, z), "float32"))
-        .to(bare(linear(), x, qx, w, UNIT, nothing()))
+        rewrite(cast(int_matmul(x, y, z), t))
+        .to(cast(bare(linear(), x, qx, w, UNIT, nothing()), t))
         .when(range_of(x, d, lo, hi), *kernel_reads_activation("linear", x, qx), *kernel_reads_codes(w))
     )
 
@@ -172,10 +173,11 @@ def bias_through_view(v: Dims, y: Tensor, c: Tensor, n: Integer) -> Rewrite:
 
 
 @rule
-def factor_before_rounding(y: Tensor, c: Tensor, n: Integer) -> Rewrite:
-    """round(y) c = round(y c) in bfloat16 : one rounding less"""
+def factor_before_rounding(y: Tensor, c: Tensor, d: Text) -> Rewrite:
+    """round(y) c = round(y c) in half precision : one rounding less"""
+    rounded = cast(y, d)
     return (
-        rewrite(mul(cast(y, "bfloat16"), c))
-        .to(cast(mul(y, cast(c, "float32")), "bfloat16"))
-        .when(scalable(y), is_constant(c), has_dtype(c, "bfloat16"), last_dim_is(y, n), is_vector(c, n))
+        rewrite(mul(rounded, c))
+        .to(cast(mul(y, cast(c, "float32")), d))
+        .when(scalable(y), has_dtype(c, d), is_half(d), same_shape(y, mul(rounded, c)))
     )

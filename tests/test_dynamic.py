@@ -11,11 +11,12 @@ import exact
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import OUT, Conv, Linear, borders, checked, decomposed, fq, has, kinds, net, post_ops, q, qd
+from builders import OUT, Conv, Linear, borders, checked, decomposed, fq, has, kinds, net, post_ops, q
 from torch import Tensor, nn
 
 import qegraph
 from qegraph import zoo
+from qegraph.coverage.parts import qd
 
 MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
 EPS = 2.0**-23

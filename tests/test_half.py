@@ -59,7 +59,8 @@ class _Cast(nn.Module):
         bias = bias.to(self.dtype) if bias is not None else None
         if isinstance(part, Linear):
             return F.linear(x, w, bias)
-        return (F.conv1d, F.conv2d, F.conv3d)[part.dims - 1](x, w, bias, padding=part.padding)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[part.dims - 1]
+        return convolve(x, w, bias, **part.options)
 
 
 Case = tuple[Callable[..., Any], list[Callable[[], nn.Module]], str, list[str], tuple[int, int]]

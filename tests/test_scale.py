@@ -164,10 +164,19 @@ def test_activation_scale_of_several_columns_is_not_one_number() -> None:
 
 UNSCALED: dict[str, Callable[..., Any]] = {
     "to int64": lambda p, x, s: aten._int_mm.default(x, p.w).to(torch.int64) * 2,
-    "to bfloat16": lambda p, x, s: aten._int_mm.default(x, p.w).to(torch.bfloat16) * p.s.to(torch.bfloat16),
     "weight is computed": lambda p, x, s: aten._int_mm.default(x, p.w + x[0, :1]).to(torch.float32) * p.s,
     "something else subtracted": lambda p, x, s: aten._int_mm.default(x, p.w) - (p.compensation + 1),
 }
+
+
+def test_integer_product_to_bfloat16_is_rounded_once() -> None:
+    x = codes()
+    gm = net(lambda p, x: aten._int_mm.default(x, p.w).to(torch.bfloat16) * p.s.to(torch.bfloat16), [Quantized()], [x])
+    fast = qegraph.optimize(gm)
+    part = gm.get_submodule("parts.0")
+    exact = (x.double() @ part.get_buffer("w").double()) * part.get_buffer("s").to(torch.bfloat16).double()
+    assert fast(x).dtype == torch.bfloat16 and b.kinds(fast) == ["qlinear_pointwise.default"]
+    assert (fast(x).double() - exact).abs().mean() <= (gm(x).double() - exact).abs().mean()
 
 
 @pytest.mark.parametrize("name", UNSCALED)

@@ -12,7 +12,7 @@ from qegraph.copies import scratch
 from qegraph.cost import MACHINE, elements, traffic
 from qegraph.kernels import PARAMETERS, POST_OPS, accepted, name_of
 from qegraph.lang.terms import Tensor
-from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, vec, view
+from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, permute, vec, view
 from qegraph.ops.linear4 import emit_linear4
 from qegraph.ops.quant import dtype_in, scale_of
 from qegraph.ops.table import Emission, Reading, emit_constant, evaluates, reads, word
@@ -83,10 +83,15 @@ def read_matmul(reading: Reading, value: Value) -> Tensor | None:
 
 @reads(aten.addmm.default)
 def read_addmm(reading: Reading, value: Value) -> Tensor | None:
+    """In half precision it rounds once, where a sum would twice: so it is a linear, if it has a bias of one's form."""
     b, x, y, beta, alpha = value.args
-    if (beta, alpha) != (1, 1) or reading.dtype(b) != torch.float32:  # in half precision it rounds once, a sum twice
+    if (beta, alpha) != (1, 1):
         return None
-    return add(matmul(reading.tensor(x), reading.tensor(y)), reading.tensor(b))
+    if reading.dtype(b) == torch.float32:
+        return add(matmul(reading.tensor(x), reading.tensor(y)), reading.tensor(b))
+    if reading.shape(b) != reading.shape(y)[1:]:
+        return None
+    return gemm(linear(), reading.tensor(x), move(permute(vec(1, 0)), reading.tensor(y)), reading.tensor(b))
 
 
 # -- cost --------------------------------------------------------------------------------------------------------------

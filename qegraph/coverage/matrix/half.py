@@ -62,7 +62,8 @@ def mixed_precision() -> Iterator[Cell]:
         for post, to in wanted:
             make = partial(mixed, kind, posts[post], written, dtype, to)
             decomposed = written != "out_dtype"
-            yield Cell("F26", f"{kind}, {post}, to {to}, {written}", make, Left(), dtype, rank, decomposed=decomposed)
+            left = Left(arithmetic=2) if (kind, dtype) == ("conv2d", "fp16") else Left()  # which stores no fp16
+            yield Cell("F26", f"{kind}, {post}, to {to}, {written}", make, left, dtype, rank, decomposed=decomposed)
 
 
 def fp16_weight(rank: int, bias: bool, relu: bool, written: str, transposed: bool) -> Made:
