@@ -28,6 +28,8 @@ class Machine:
     float8_decoded float8 elements made floats per µs: the kernels do that with the whole weight on every call.
     cast_traffic   share of its bytes that a conversion pays for.
     half_weight    weight elements per µs that the half-float linear widens on every call.
+    pooled         elements per µs of an average pool run as a convolution.
+    pool_in_passing  more for one of a value that is multiplied as floats too: compiled, its mean is made in passing.
     group_channels channels per group from which a grouped convolution runs at the full rate.
     """
 
@@ -50,6 +52,8 @@ class Machine:
     float_gemm_call: float = 6.0
     post_op: float = 0.5
     group_channels: int = 32
+    pooled: float = 1_800.0
+    pool_in_passing: float = 60.0
     view: float = 1.0
     cast_traffic: float = 0.35
     weight_only_bfloat16_macs: float = 30_000.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 
@@ -70,3 +72,13 @@ class Snapshot:
                 views = (self.nodes[i] for i in self.classes[eclass] if self.nodes[i].op in ("Moved", "Opaque"))
                 stack.extend(child for node in views for child in node.children)
         return frozenset(found)
+
+    @cached_property
+    def readers(self) -> Mapping[int, frozenset[str]]:
+        """e-class -> the words by which values of the source read it."""
+        found: defaultdict[int, set[str]] = defaultdict(set)
+        for node in self.nodes:
+            if node.eclass in self.sources:
+                for child in node.children:
+                    found[child].add(node.op)
+        return {eclass: frozenset(words) for eclass, words in found.items()}

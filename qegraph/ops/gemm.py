@@ -125,11 +125,25 @@ def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
     if qx.name == "Float8":
         decoded = elements(snapshot, w.number) / MACHINE.float8_decoded
         work = decoded + _macs(snapshot, node.eclass, w.number) / MACHINE.float8_macs
-    if kind.name == "Conv" and kind.args[3] > 1:
+    if _is_pool(snapshot, w.number):
+        work = elements(snapshot, x.number) / MACHINE.pooled
+        if _was_float(snapshot, x.number):
+            work += MACHINE.pool_in_passing
+    elif kind.name == "Conv" and kind.args[3] > 1:
         channels = snapshot.shape.get(w.number, (1, MACHINE.group_channels))[1]
         work *= max(1.0, MACHINE.group_channels / channels)
     moved = traffic(snapshot, node.eclass, x.number, w.number, other.number)
     return _call_cost(snapshot, node, qx) + max(work, moved) + (MACHINE.post_op if f.args[0] != "identity" else 0.0)
+
+
+def _is_pool(snapshot: Snapshot, w: int) -> bool:
+    return any(snapshot.nodes[index].op == "Filled" for index in snapshot.classes[w])
+
+
+def _was_float(snapshot: Snapshot, codes: int) -> bool:
+    """The codes were quantized from a computed value that a product reads too, as in squeeze-and-excitation."""
+    made = (snapshot.nodes[index] for index in snapshot.classes[codes])
+    return any("Mul" in snapshot.readers[each.children[0]] for each in made if each.op == "Quantize")
 
 
 def _call_cost(snapshot: Snapshot, node: ENode, qx: Data) -> float:

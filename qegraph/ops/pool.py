@@ -90,7 +90,14 @@ def emit_max_pool(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(target, emission.node(x.number), *(list(each) for each in windows), bool(ceil))
 
 
-@word("AvgPool", _cost)
+def _avg_pool_cost(snapshot: Snapshot, node: ENode) -> float:
+    """Windows that don't overlap read everything once."""
+    _, kernel, stride, _ = node.args
+    once = MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
+    return once if kernel == stride else _cost(snapshot, node)
+
+
+@word("AvgPool", _avg_pool_cost)
 def emit_avg_pool(emission: Emission, node: ENode) -> fx.Node:
     """One window over everything is a mean, which has the faster kernel."""
     x, kernel, stride, padding = node.args
