@@ -47,6 +47,7 @@ class Emitter:
         self._packed: dict[Any, fx.Node] = {}
         self._buffers: dict[int, fx.Node] = {}
         self._inputs: dict[int, fx.Node] = {}
+        self._permuted = _permuted(snapshot)
         self._constants: dict[int, torch.Tensor | None] = {}
 
     def run(self) -> fx.GraphModule:
@@ -78,6 +79,8 @@ class Emitter:
             value = self.program.values[sources[0]]
             node.meta.update(_plain_meta(value))
             node.meta[META]["equals"] = value.name
+        elif isinstance(node, fx.Node) and META in node.meta:
+            node.meta[META]["permuted"] = self._permuted_name(eclass)
 
     def _output(self, item: Any) -> Any:
         """An output that the source made anew is never the caller's own tensor, nor a part of a joined product."""
@@ -240,7 +243,9 @@ class Emitter:
         parent.add_module(last, InputChecks(module) if is_guards_module(module) else module)
 
     def _annotate(self, node: fx.Node) -> None:
-        """Provenance; "equals", the source value a node computes, is for the last node of an e-node only."""
+        """Provenance; "equals", the source value a node computes, and "permuted", the one it computes but for the
+        order of its dims, are for the last node of an e-node only.
+        """
         enode = self.current
         if enode is None:
             return
@@ -253,7 +258,15 @@ class Emitter:
             "rules": rules,
             "from": tuple(self.program.values[i].name for i in replaced if self.program.values[i].kind == "call"),
             "equals": None,
+            "permuted": None,
         }
+
+    def _permuted_name(self, eclass: int) -> tuple[str, tuple[int, ...]] | None:
+        """The source value that a value of no source is, but for a permutation, and that permutation."""
+        if eclass not in self._permuted:
+            return None
+        index, order = self._permuted[eclass]
+        return self.program.values[index].name, order
 
     def _matched(self, enode: ENode) -> set[int]:
         """The source values that the rules which made the e-node matched, through values that are in no source."""
@@ -280,6 +293,17 @@ class Emitter:
                     found.add(index)
                     pending.append(index)
         return found
+
+
+def _permuted(snapshot: Snapshot) -> Mapping[int, tuple[int, tuple[int, ...]]]:
+    """e-class of no source value -> a source value that is a permutation of it, and the order of its dims."""
+    found: dict[int, tuple[int, tuple[int, ...]]] = {}
+    for node in snapshot.nodes:
+        if node.op == "Moved" and node.args[0].name == "Permute" and node.eclass in snapshot.sources:
+            child = node.args[1].number
+            if child not in snapshot.sources:
+                found.setdefault(child, (snapshot.sources[node.eclass][0], node.args[0].args[0]))
+    return found
 
 
 def _plain_meta(value: Value) -> Mapping[str, Any]:

@@ -82,12 +82,21 @@ class _Checker(_Recorder):
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
-        source = n.meta.get(META, {}).get("equals") if n.op == "call_function" else None
-        expected = self.oracle.get(source or "")
+        source, expected = self._expected(n)
         if expected is None or not isinstance(result, torch.Tensor) or n.meta[META]["op"] == "Opaque":
             return result
-        self.differences.append(compare(n.name, source or "", result, expected))
+        self.differences.append(compare(n.name, source, result, expected))
         return torch.empty_like(result).copy_(expected)
+
+    def _expected(self, n: fx.Node) -> tuple[str, torch.Tensor | None]:
+        """The source value that the node computes, in its order of dims, and that value's name."""
+        made: dict[str, Any] = n.meta.get(META, {}) if n.op == "call_function" else {}
+        if made.get("permuted"):
+            source, order = made["permuted"]
+            value = self.oracle.get(source)
+            return source, None if value is None else value.permute([order.index(i) for i in range(len(order))])
+        source = made.get("equals") or ""
+        return source, self.oracle.get(source)
 
 
 def compare(node: str, source: str, found: torch.Tensor, expected: torch.Tensor) -> Difference:
