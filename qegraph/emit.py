@@ -269,18 +269,17 @@ class Emitter:
         return self.program.values[index].name, order
 
     def _matched(self, enode: ENode) -> set[int]:
-        """The source values that the rules which made the e-node matched, through values that are in no source."""
+        """The source values that the rules which made the e-node matched; where they are in no source, those that the
+        rules which made them matched, and so on until there are some.
+        """
         found: set[int] = set()
         seen = {enode.index}
-        pending = [enode.index]
-        while pending:
-            _, matched = self.evidence.makers.get(pending.pop(), ((), ()))
-            for number in matched:
-                found.update(self.snapshot.sources.get(number, ()))
-                if number not in self.snapshot.sources:
-                    fresh = [index for index in self.snapshot.classes[number] if index not in seen]
-                    seen.update(fresh)
-                    pending.extend(fresh)
+        level = [enode.index]
+        while level and not found:
+            made = {number for index in level for number in self.evidence.makers.get(index, ((), ()))[1]}
+            found.update(index for number in made for index in self.snapshot.sources.get(number, ()))
+            level = [index for number in sorted(made) for index in self.snapshot.classes[number] if index not in seen]
+            seen.update(level)
         return found
 
     def _replaced(self, outcomes: set[int]) -> set[int]:
