@@ -48,6 +48,7 @@ class Emitter:
         self._buffers: dict[int, fx.Node] = {}
         self._inputs: dict[int, fx.Node] = {}
         self._permuted = _permuted(snapshot)
+        self._operands = [operands(value) for value in program.values]
         self._constants: dict[int, torch.Tensor | None] = {}
 
     def run(self) -> fx.GraphModule:
@@ -287,7 +288,7 @@ class Emitter:
         found = set(outcomes)
         pending = list(outcomes)
         while pending:
-            for index in operands(self.program.values[pending.pop()]):
+            for index in self._operands[pending.pop()]:
                 if index not in found and self.freezer.value_class[index] not in self.selection.choice:
                     found.add(index)
                     pending.append(index)
