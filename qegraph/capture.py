@@ -11,7 +11,7 @@ from torch import fx
 from qegraph._torch import OpOverload, pytree, sets_autocast, signature, version_of
 from qegraph.capture_call import Attribute, Call, Method, plain, read_call, where
 from qegraph.capture_fake import FakeRunner
-from qegraph.capture_fold import fold, identity_operand, is_metadata_check, is_pure, returned_nodes, writing_body
+from qegraph.capture_fold import checked_operand, fold, identity_operand, is_pure, returned_nodes, writing_body
 from qegraph.capture_retrace import retrace
 from qegraph.capture_values import NO_CALL, ValueTable
 from qegraph.errors import CaptureError, Unsupported
@@ -138,9 +138,11 @@ class _Builder:
         return self.table.add("call", call.target, call, fake, node, pure=pure)
 
     def _holds_already(self, call: Call) -> bool:
-        """A check of dtype, device and layout that the fake value passed; only an input can be something else."""
-        operand = call.args[0] if is_metadata_check(call.target) else None
-        return isinstance(operand, Ref) and self.table.values[operand.index].kind != "input"
+        """A check of metadata that the fake value passed: of an input, only its dtype, device and layout are sure."""
+        operand = checked_operand(call)
+        if operand is None:
+            return False
+        return self.table.values[operand.index].kind != "input" or (call.args[1] is None and call.args[2] is None)
 
     def _write(self, node: fx.Node, call: Call, op: OpOverload) -> int:
         """An in-place call as its functional twin; every node that named the written tensor now names the result."""

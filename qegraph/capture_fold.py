@@ -57,19 +57,14 @@ def is_dropout_off(op: Any, args: Sequence[Any]) -> bool:
     return op in _DROPOUTS and (args[2] is False or args[1] == 0.0)
 
 
-def is_metadata_check(op: Any) -> bool:
-    """Whether the operator only checks dtype, device and layout, as exported graphs do before each conversion."""
-    return op is _aten._assert_tensor_metadata.default
+def checked_operand(call: Call) -> Ref | None:
+    """The operand of which the call only checks metadata, as exported graphs do before each conversion."""
+    return call.args[0] if call.target is _aten._assert_tensor_metadata.default else None
 
 
 def is_pure(call: Call, fake: Any) -> bool:
-    """Whether the call may be merged, dropped and reordered: no effect, no random numbers, a result.
-
-    A check of what the fake values already say is merged or dropped too.
-    """
+    """Whether the call may be merged, dropped and reordered: no effect, no random numbers, a result."""
     op = call.target
-    if op is _aten._assert_tensor_metadata.default and call.args[1] is None and call.args[2] is None:
-        return True  # of dtype, device and layout: the fake value has passed
     if has_side_effect(op, call.args, call.kwargs):
         return False
     if not isinstance(op, OpOverload):

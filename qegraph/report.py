@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -174,6 +174,7 @@ def _dequantized(snapshot: Snapshot, eclass: int) -> bool:
 
 def contractions(of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]]) -> tuple[Contraction, ...]:
     floats = set(float_gemms(of.snapshot, of.selection))
+    failures = _with_readers(of.snapshot, failures)
     convolutions = frozenset(value.name for value in of.program.values if "conv" in str(value.target))
     found: list[Contraction] = []
     for node in of.module.graph.nodes:
@@ -188,16 +189,19 @@ def contractions(of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]]
             source = made["equals"] if made else node.name
             eclass = of.value_class.get(of.program.source_nodes.get(source or "", -1), -1)
             if op != "EmbeddingBag" or eclass in floats:
-                found.append(_float(node, source, op, eclass in floats, _failures(of.snapshot, eclass, failures)))
+                found.append(_float(node, source, op, eclass in floats, failures.get(eclass, ())))
     return tuple(found)
 
 
-def _failures(
-    snapshot: Snapshot, eclass: int, failures: Mapping[int, Sequence[tuple[Rule, int]]]
-) -> Sequence[tuple[Rule, int]]:
-    """Of the rules that match here, or, for the last product of an attention, at what quantizes it."""
-    quantized = (n.eclass for n in snapshot.nodes if n.op == "Quantize" and n.children[0] == eclass)
-    return failures.get(eclass) or [each for reader in quantized for each in failures.get(reader, ())]
+def _with_readers(
+    snapshot: Snapshot, failures: Mapping[int, Sequence[tuple[Rule, int]]]
+) -> Mapping[int, Sequence[tuple[Rule, int]]]:
+    """`failures`, and for the last product of an attention those of what quantizes it."""
+    quantized: defaultdict[int, list[tuple[Rule, int]]] = defaultdict(list)
+    for node in snapshot.nodes:
+        if node.op == "Quantize" and node.eclass in failures:
+            quantized[node.children[0]].extend(failures[node.eclass])
+    return {**quantized, **failures}
 
 
 _NARROW = {"_weight_int8pack_mm": "linear with int8 weight", "dynamic_fp16": "linear with float16 weight"}

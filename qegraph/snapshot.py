@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,7 +59,7 @@ class Snapshot:
     constants: frozenset[int] = frozenset()
     sources: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
 
-    @functools.cached_property
+    @cached_property
     def returned(self) -> frozenset[int]:
         """E-classes whose memory the graph may return: its results, and what they may be views of."""
         found = set[int]()

@@ -143,7 +143,7 @@ def _is_pool(snapshot: Snapshot, w: int) -> bool:
 def _was_float(snapshot: Snapshot, codes: int) -> bool:
     """The codes were quantized from a computed value that a product reads too, as in squeeze-and-excitation."""
     made = (snapshot.nodes[index] for index in snapshot.classes[codes])
-    return any("Mul" in snapshot.readers[each.children[0]] for each in made if each.op == "Quantize")
+    return any("Mul" in snapshot.readers.get(each.children[0], ()) for each in made if each.op == "Quantize")
 
 
 def _call_cost(snapshot: Snapshot, node: ENode, qx: Data) -> float:

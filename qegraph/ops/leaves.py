@@ -50,18 +50,17 @@ word("Filled", free, fresh=False)(emit_constant)
 
 
 @evaluates("Joined")
-def constant_joined(emission: Emission, node: ENode) -> torch.Tensor:
+def constant_joined(emission: Emission, node: ENode) -> torch.Tensor | None:
+    """What joins nothing with nothing is nothing."""
     x, y, *lengths = node.args
-    halves = zip((emission.operand(each.number) for each in (x, y)), lengths, strict=True)
-    return torch.cat([torch.zeros(length) if half is None else half for half, length in halves])
-
-
-@word("Joined", free, fresh=False)
-def emit_joined(emission: Emission, node: ENode) -> fx.Node | None:
-    """What joins nothing with nothing is nothing; it has no shape."""
-    if node.eclass not in emission.snapshot.shape:
+    halves = [emission.operand(each.number) for each in (x, y)]
+    if all(half is None for half in halves):
         return None
-    return emission.buffer("joined", emission.constant(node.eclass))
+    pairs = zip(halves, lengths, strict=True)
+    return torch.cat([torch.zeros(length) if half is None else half for half, length in pairs])
+
+
+word("Joined", free, fresh=False)(emit_constant)
 
 
 @word("Opaque", _opaque_cost, fresh=False)

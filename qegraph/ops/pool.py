@@ -76,9 +76,8 @@ def _cost(snapshot: Snapshot, node: ENode) -> float:
 
 
 def _max_pool_cost(snapshot: Snapshot, node: ENode) -> float:
-    return (
-        math.inf if snapshot.dtype.get(node.eclass) in ("int8", "float8_e4m3fn") else _cost(snapshot, node)
-    )  # no kernel
+    has_kernel = snapshot.dtype.get(node.eclass) not in ("int8", "float8_e4m3fn")
+    return _cost(snapshot, node) if has_kernel else math.inf
 
 
 @word("MaxPool", _max_pool_cost)

@@ -10,7 +10,7 @@ from torch import fx
 from qegraph.cost import MACHINE, elements, traffic
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import int_matmul
-from qegraph.ops.table import Emission, Reading, evaluates, reads, word
+from qegraph.ops.table import Emission, Reading, emit_constant, evaluates, free, reads, word
 from qegraph.program import Ref, Value
 from qegraph.snapshot import ENode, Snapshot
 from qegraph.torch_names import aten
@@ -118,14 +118,5 @@ def _vector(emission: Emission, operand: Any) -> torch.Tensor | None:
     return None if tensor is None else tensor.flatten()
 
 
-def _free(snapshot: Snapshot, node: ENode) -> float:
-    return 0.0
-
-
-def _emit_constant(emission: Emission, node: ENode) -> Any:
-    value = emission.operand(node.eclass)
-    return None if value is None else emission.buffer("constant", value)
-
-
 for _name in ("Product", "Total", "NormFactor", "NormShift"):
-    word(_name, _free, fresh=False)(_emit_constant)
+    word(_name, free, fresh=False)(emit_constant)

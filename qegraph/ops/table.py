@@ -157,6 +157,7 @@ def free(snapshot: Snapshot, node: ENode) -> float:
     return 0.0
 
 
-def emit_constant(emission: Emission, node: ENode) -> fx.Node:
-    """The emission of a word that is always a constant."""
-    return emission.buffer("constant", emission.constant(node.eclass))
+def emit_constant(emission: Emission, node: ENode) -> fx.Node | None:
+    """The emission of a word that is always a constant, or the operand that isn't there."""
+    value = emission.operand(node.eclass)
+    return None if value is None else emission.buffer("constant", value)
