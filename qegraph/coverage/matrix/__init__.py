@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
 from qegraph.coverage.cell import FAMILIES, Cell
 
-from . import (
-    attention,
-    binary,
-    codes,
-    defects,
-    defects_of_shape,
-    dynamic,
-    float8,
-    half,
-    norm_pool,
-    packed,
-    products,
-    unary,
-)
+for _module in (
+    "attention", "binary", "codes", "defects", "defects_of_shape", "dynamic", "float8", "half", "norm_pool", "packed",
+    "products", "unary",
+):  # fmt: skip
+    import_module(f"{__name__}.{_module}")
 
 
 def _order(name: str) -> tuple[int, int]:
@@ -28,20 +20,6 @@ def _order(name: str) -> tuple[int, int]:
     return {"F": 0, "D": 2}.get(name[0] if number else "", 1), number
 
 
-MODULES = (
-    attention,
-    binary,
-    codes,
-    defects,
-    defects_of_shape,
-    dynamic,
-    float8,
-    half,
-    norm_pool,
-    packed,
-    products,
-    unary,
-)
 NAMES = tuple(sorted(FAMILIES, key=_order))
 
 
