@@ -65,11 +65,15 @@ def _configure_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=_at_least_one, default=16, help="inputs outputs are compared on (default 16)")
     parser.add_argument("--variants", type=_names, help="comma-separated (default all); fp32 and qdq always run")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured, after each model")
+    parser.add_argument("--cost-fidelity", action="store_true", help="rank random forms by cost and by time instead")
+    parser.add_argument("--forms", type=_at_least_one, default=30, help="random forms a model (default 30)")
 
 
 def _run_bench(args: argparse.Namespace) -> int:
     from qegraph import bench, zoo
 
+    if args.cost_fidelity:
+        return _run_fidelity(args)
     variants: tuple[str, ...] = args.variants or tuple(bench.BUILDERS)
     _known("model", args.models, zoo.names())
     _known("variant", variants, tuple(bench.BUILDERS))
@@ -86,6 +90,37 @@ def _run_bench(args: argparse.Namespace) -> int:
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _run_fidelity(args: argparse.Namespace) -> int:
+    from qegraph import bench, zoo
+
+    _known("model", args.models, zoo.names())
+    settings = bench.Settings(args.size, args.rounds, args.threads, args.seed)
+    results = list(bench.fidelity(args.models or zoo.names(), settings, args.forms, _progress()))
+    bench.show([bench.fidelity_table(results)])
+    print(f"{bench.describe(args.threads).line()}; seed {args.seed}, {args.forms} forms, {args.rounds} rounds")
+    return 0
+
+
+def _configure_calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=_at_least_one, default=1, help="intra-op threads (default 1)")
+
+
+def _run_calibrate(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from qegraph import bench, tuning
+    from qegraph.cost import DEFAULTS
+
+    with bench.threads(args.threads):
+        rates = tuning.calibrate(_progress())
+    store = tuning.Store.here(args.threads)
+    store.update(rates=rates)
+    for name, value in asdict(rates).items():
+        print(f"{name:28}{value:14,.2f}  (default {getattr(DEFAULTS, name):,.2f})")
+    print(f"{store.machine.line()}\nkept in {store.path}")
+    return 0
 
 
 def _configure_coverage(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +177,7 @@ def _known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
 COMMANDS = (
     Command("demo", "optimize a quantized resnet18: what fused, how close, how fast", _configure_demo, _run_demo),
     Command("bench", "compare with torchao's lowering and torch.compile on the zoo", _configure_bench, _run_bench),
+    Command("calibrate", "measure what this machine's costs are made of", _configure_calibrate, _run_calibrate),
     Command("coverage", "which fusions work, by family, here and elsewhere", _configure_coverage, _run_coverage),
 )
 

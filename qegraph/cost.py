@@ -1,12 +1,13 @@
-"""Estimated time of an e-node in µs on one core: max(work / peak, bytes / bandwidth) + overhead per call.
+"""What an estimate of an e-node's time in µs is made of: max(work / peak, bytes / bandwidth) + overhead per call.
 
 The defaults were read off one Xeon core with AVX512-VNNI and AMX, torch 2.13, oneDNN 3.12. Only their ratios decide.
+`qegraph calibrate` measures this machine's.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qegraph.snapshot import Snapshot
 
@@ -18,8 +19,8 @@ ITEM_BYTES = {"float32": 4, "int32": 4, "float64": 8, "int64": 8, "bfloat16": 2,
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Rates of one core: int8 and float32 multiply-adds per µs, bytes per µs; overheads of one call in µs.
+class Rates:
+    """Rates of the threads in use: int8 and float32 multiply-adds per µs, bytes per µs; overheads of one call in µs.
 
     quantize_read  share of its operand's bytes that a quantize pays for: compiled, it is computed where its operand is
                    made, so it is never worth a second contraction. A dequantize before a contraction is not.
@@ -35,6 +36,7 @@ class Machine:
 
     int8_macs: float = 500_000.0
     float_macs: float = 50_000.0
+    bfloat16_macs: float = 50_000.0
     float8_macs: float = 45_000.0
     float8_decoded: float = 220.0
     bandwidth: float = 10_000.0
@@ -51,7 +53,7 @@ class Machine:
     norm_call: float = 12.0
     float_gemm_call: float = 6.0
     post_op: float = 0.5
-    group_channels: int = 32
+    group_channels: float = 32.0
     pooled: float = 1_800.0
     pool_in_passing: float = 60.0
     view: float = 1.0
@@ -63,8 +65,23 @@ class Machine:
     half_linear_macs: float = 60_000.0
     half_weight: float = 1_500.0
 
+    def traffic(self, snapshot: Snapshot, *eclasses: int) -> float:
+        """µs to move the given e-classes through memory once."""
+        return sum(size(snapshot, eclass) for eclass in eclasses) / self.bandwidth
 
-MACHINE = Machine()
+    def on(self, threads: int) -> Rates:
+        """These rates of one thread as those of several: arithmetic and caches grow with them, calls don't."""
+        return replace(self, **{name: getattr(self, name) * threads for name in PER_THREAD})
+
+
+DEFAULTS = Rates()
+
+PER_THREAD = (
+    "int8_macs", "float_macs", "bfloat16_macs", "float8_macs", "float8_decoded", "bandwidth", "pooled",
+    "half_linear_macs", "half_weight", "weight_only_bfloat16_macs", "weight_only_float32_macs",
+    "weight_only_float16_macs",
+)  # fmt: skip
+"""Fields of `Rates` that grow with the number of threads."""
 
 
 def elements(snapshot: Snapshot, eclass: int) -> int:
@@ -76,8 +93,3 @@ def elements(snapshot: Snapshot, eclass: int) -> int:
 def size(snapshot: Snapshot, eclass: int) -> int:
     """Bytes of an e-class."""
     return elements(snapshot, eclass) * ITEM_BYTES.get(snapshot.dtype.get(eclass, ""), 4)
-
-
-def traffic(snapshot: Snapshot, *eclasses: int) -> float:
-    """µs to move the given e-classes through memory once."""
-    return sum(size(snapshot, eclass) for eclass in eclasses) / MACHINE.bandwidth

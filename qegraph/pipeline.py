@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,25 +11,14 @@ from torch import fx
 
 from qegraph._torch import codegen_of
 from qegraph.capture import capture
-from qegraph.emit import META, Emitter
-from qegraph.encode import encode
+from qegraph.emit import META
 from qegraph.errors import CaptureError, RequirementError, Unsupported
-from qegraph.extract import extract
-from qegraph.freeze import Freezer
 from qegraph.lang.rule import Rule
-from qegraph.lang.terms import subterms
 from qegraph.load_rules import select
-from qegraph.ops import WORDS
-from qegraph.report import LOWERINGS, Account, Report, account, float_gemms
-from qegraph.saturate import Budget, near_misses, saturate
-from qegraph.snapshot import ENode, Snapshot
-
-CostFunction = Callable[[Snapshot, ENode], float]
-
-
-def default_cost(snapshot: Snapshot, node: ENode) -> float:
-    """Estimated µs of one e-node, from the op table."""
-    return WORDS[node.op].cost(snapshot, node)
+from qegraph.pricing import CostFunction, Source, price
+from qegraph.report import Report
+from qegraph.saturate import Budget
+from qegraph.search import Clock, search
 
 
 def optimize(
@@ -39,7 +26,7 @@ def optimize(
     example_inputs: Sequence[Any] | None = None,
     *,
     rules: Sequence[Rule | str | Path] | None = None,
-    cost: CostFunction = default_cost,
+    cost: CostFunction | Source = "estimated",
     budget: Budget | None = None,
     require: Literal["int8"] | None = None,
 ) -> fx.GraphModule:
@@ -49,48 +36,35 @@ def optimize(
                     It is not modified; constants are shared with the result.
     example_inputs  the arguments of a call, needed only where the graph doesn't say its inputs' shapes.
     rules           rules, names of shipped rules, or paths of rule files; all shipped exact rules by default.
-    cost            estimated µs of an e-node; the sum over the selected e-nodes is minimised.
+    cost            "estimated", from this machine's rates if `qegraph calibrate` has measured them; "measured": kernels
+                    that can change the choice are timed here, once; or a function that gives the µs of an e-node. The
+                    sum over the selected e-nodes is minimised.
     budget          limits of the search; reaching one is reported and still gives a sound result.
-    require         "int8": raise RequirementError, with the reasons, if a quantized matmul or conv stays float.
+    require         "int8": prefer int8 kernels whatever they cost, and raise RequirementError, with the reasons, if a
+                    quantized matmul or conv stays float.
 
     A graph that can't be improved soundly comes back as an equal graph; `qegraph.explain(result)` says why.
     Raises CaptureError for a graph that can't be read, RuleError for a malformed rule.
     """
     chosen = select(rules)
     budget = budget or Budget()
-    clock = _Clock()
+    clock = Clock()
     try:
         with clock.stage("capture"):
             program = capture(gm, example_inputs)
     except Unsupported as reason:
         return _unchanged(gm, str(reason), require)
-    with torch.no_grad():
-        with clock.stage("encode"):
-            engine, encoder = encode(program)
-        with clock.stage("saturate"):
-            saturation = saturate(engine, chosen, budget)
-        with clock.stage("extract"):
-            freezer = Freezer(engine, program)
-            snapshot = freezer.snapshot()
-            costs = [cost(snapshot, node) for node in snapshot.nodes]
-            selection = extract(snapshot, costs, time_limit=budget.seconds)
-        with clock.stage("emit"):
-            module = Emitter(program, encoder, freezer, snapshot, selection, freezer.evidence(chosen)).run()
-        with clock.stage("report"):
-            failures = {}
-            if float_gemms(snapshot, selection):
-                lowering = [rule for rule in chosen if any(_makes(rule, *words) for words in LOWERINGS)]
-                near_misses(engine, lowering)
-                failures = freezer.failures(lowering)
-    of = Account(program, snapshot, selection, freezer.value_class, module)
-    report = account(of, failures, saturation, clock.seconds)
+    found = search(program, chosen, budget, clock)
+    with clock.stage("price"):
+        costs, prices = price(cost, found, require)
+    with clock.stage("extract"):
+        selection = found.select(costs)
+    with clock.stage("emit"):
+        module = found.emit(selection)
+    report = found.report(selection, module, prices)
     module.meta[META] = report
     _check(report, require)
     return module
-
-
-def _makes(rule: Rule, source: str, kernel: str) -> bool:
-    return rule.lhs.head == source and any(term.head == kernel for term in subterms(rule.rhs))
 
 
 def _unchanged(gm: Any, reason: str, require: str | None) -> fx.GraphModule:
@@ -118,16 +92,3 @@ def _check(report: Report, require: str | None) -> None:
     if floats:
         lines = [f"  {each.source or each.name} ({each.kind}): {each.reason}" for each in floats]
         raise RequirementError("\n".join([f"{len(floats)} quantized contractions stay float:", *lines]))
-
-
-class _Clock:
-    """Seconds spent in each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Generator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start

@@ -55,6 +55,7 @@ class Report:
     cost: float = 0.0
     lower_bound: float = 0.0
     method: str = ""
+    prices: str = ""
     rounds: int = 0
     limit: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -93,7 +94,7 @@ class Report:
             yield f"  {count} int8 {kind} with {post_op}"
         if self.method:
             gap = (self.cost - self.lower_bound) / self.cost if self.cost else 0.0
-            yield f"  estimated {self.cost:.0f} µs, at most {gap:.2%} above the optimum ({self.method})"
+            yield f"  {self.cost:.0f} µs {self.prices}, at most {gap:.2%} above the optimum ({self.method})"
             ended = f"stopped at {self.limit}" if self.limit else "fixpoint"
             yield f"  saturated in {self.rounds} rounds ({ended}); " + ", ".join(
                 f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items()
@@ -123,6 +124,7 @@ def account(
     of: Account,
     failures: Mapping[int, Sequence[tuple[Rule, int]]],
     saturation: Saturation,
+    prices: str,
     seconds: Mapping[str, float],
 ) -> Report:
     return Report(
@@ -132,6 +134,7 @@ def account(
         cost=of.selection.cost,
         lower_bound=of.selection.lower_bound,
         method=of.selection.method,
+        prices=prices,
         rounds=saturation.rounds,
         limit=saturation.limit,
         seconds=seconds,
@@ -144,11 +147,11 @@ def float_gemms(snapshot: Snapshot, selection: Selection) -> tuple[int, ...]:
         eclass
         for eclass in selection.order
         if snapshot.nodes[selection.choice[eclass]].op in ("Gemm", "Matmul", "EmbeddingBag", "Opaque")
-        and _reads_codes(snapshot, snapshot.nodes[selection.choice[eclass]])
+        and reads_codes(snapshot, snapshot.nodes[selection.choice[eclass]])
     )
 
 
-def _reads_codes(snapshot: Snapshot, node: ENode) -> bool:
+def reads_codes(snapshot: Snapshot, node: ENode) -> bool:
     """Both operands (of an embedding bag, its rows) are dequantized, possibly rearranged."""
     if node.op == "Opaque":
         return False

@@ -26,6 +26,7 @@ from qegraph.coverage.parts import dq as dq
 from qegraph.coverage.parts import fq as fq
 from qegraph.coverage.parts import image as image
 from qegraph.coverage.parts import q as q
+from qegraph.pricing import int8_first
 
 Make = Callable[..., GraphModule]
 
@@ -41,9 +42,9 @@ def decomposed(function: Callable[..., Any], parts: Sequence[nn.Module], inputs:
 
 
 def checked(gm: GraphModule, inputs: Sequence[Tensor], rel: float = 1e-5) -> GraphModule:
-    """optimize(gm), after asserting all of `agrees`."""
+    """optimize(gm), after asserting all of `agrees`. Tests are too small for int8 to pay, so its price is no matter."""
     code = gm.code
-    fast = qegraph.optimize(gm)
+    fast = qegraph.optimize(gm, cost=int8_first)
     assert gm.code == code, "the input graph was changed"
     agrees(gm, fast, inputs, rel)
     return fast

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 import qegraph
+from qegraph.pricing import int8_first
 
 qd = torch.ops.quantized_decomposed
 aten = torch.ops.aten
@@ -67,7 +68,7 @@ def exact(gm: fx.GraphModule, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 def checked(gm: fx.GraphModule, inputs: Sequence[Tensor]) -> fx.GraphModule:
     """optimize(gm), after asserting that its outputs are not further from the exact ones than those of `gm` are."""
-    fast = qegraph.optimize(gm)
+    fast = qegraph.optimize(gm, cost=int8_first)
     not_further(gm, fast, inputs)
     return fast
 

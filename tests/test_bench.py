@@ -19,10 +19,9 @@ from qegraph import cli, zoo
 from qegraph.bench import BUILDERS, Counts, Result, Settings, Subject, count, measure, tables, to_json
 from qegraph.bench.accuracy import Error, complaint, error
 from qegraph.bench.counts import total
-from qegraph.bench.machine import describe
-from qegraph.bench.table import Table
 from qegraph.bench.timing import Timing, interleave, speedup, threads
 from qegraph.bench.variants import Built
+from qegraph.machine import describe
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance.treespec, LeafSpec:FutureWarning",  # torch's, when an exported module is copied
@@ -213,10 +212,6 @@ def test_tables_and_json_hold_ratios(subject: Subject) -> None:
     written = json.loads(json.dumps(to_json(results, settings, describe(1))))
     assert written["models"][0]["outcomes"]["torchao"]["leftovers"] == 1
     assert written["machine"]["threads"] == 1
-
-
-def test_plain_table_is_aligned() -> None:
-    assert Table("T", ("a", "bb"), (("x", "1"),)).plain() == "T\na  bb\n-----\nx   1"
 
 
 def test_cli_explains_unknown_names_and_a_missing_extra(

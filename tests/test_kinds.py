@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 import qegraph
-from qegraph.pipeline import default_cost
+from qegraph.pricing import default_cost
 from qegraph.snapshot import ENode, Snapshot
 
 

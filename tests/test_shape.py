@@ -16,13 +16,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     {"errors", "_torch", "_inductor", "program", "snapshot"},
-    {"torch_names", "copies", "kernels", "cost", "lang", "packing", "extract", "zoo"},
+    {"torch_names", "copies", "kernels", "cost", "machine", "lang", "packing", "extract", "zoo"},
     {"facts", "engine", "compile_rules", "load_rules", "capture"},
     {"ops"},
     {"encode", "saturate", "schedule"},
     {"freeze"},
     {"emit"},
     {"report", "validate"},
+    {"search"},
+    {"tuning"},
+    {"pricing"},
     {"pipeline"},
     {"__init__"},
     {"bench"},

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 import qegraph
-from qegraph.pipeline import CostFunction, default_cost
+from qegraph.pricing import CostFunction, default_cost
 from qegraph.snapshot import ENode, Snapshot
 
 aten = torch.ops.aten

@@ -9,9 +9,9 @@ from torch.fx import GraphModule
 
 import qegraph
 from qegraph import zoo
+from qegraph.machine import describe
 
 from .accuracy import FACTOR, complaint, error, outputs
-from .machine import describe
 from .run import Progress
 from .timing import Timing, interleave, speedup, threads
 from .variants import BUILDERS, Built, Subject

@@ -7,7 +7,11 @@ from dataclasses import asdict, dataclass
 from statistics import geometric_mean
 from typing import Any
 
-from .machine import Machine
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from qegraph.machine import Machine
+
 from .run import Outcome, Result, Settings
 from .variants import ORACLE
 
@@ -24,28 +28,9 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numbers: bool = True
 
-    def plain(self) -> str:
-        lines = [self.header, *self.rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
-        text = [
-            "  ".join(
-                cell.rjust(width) if at and self.numbers else cell.ljust(width)
-                for at, (cell, width) in enumerate(pairs)
-            )
-            for pairs in (list(zip(line, widths, strict=True)) for line in lines)
-        ]
-        return "\n".join([self.title, text[0], "-" * len(text[0]), *text[1:]])
-
 
 def show(tables: Iterable[Table]) -> None:
-    """Print with rich where it is installed, as plain text otherwise."""
-    try:
-        from rich.console import Console
-        from rich.table import Table as RichTable
-    except ImportError:
-        for table in tables:
-            print(f"\n{table.plain()}")
-        return
+    """Print them."""
     console = Console()
     for table in tables:
         drawn = RichTable(title=table.title, title_justify="left")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from qegraph.bench import BUILDERS, Subject, count
 from qegraph.bench.variants import Built
-from qegraph.pipeline import default_cost, optimize
+from qegraph.pipeline import optimize
+from qegraph.pricing import default_cost
 from qegraph.snapshot import ENode, Snapshot
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qegraph.bench.machine import Machine
 from qegraph.bench.table import Table
+from qegraph.machine import Machine
 
 from .cell import FAMILIES, Cell
 from .judge import Outcome, Verdict

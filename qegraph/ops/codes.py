@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import fx
 
-from qegraph.cost import MACHINE, traffic
+from qegraph.cost import Rates
 from qegraph.ops.quant import dtype_in, scale_of
 from qegraph.ops.table import Emission, word
 from qegraph.snapshot import ENode, Snapshot
 from qegraph.torch_names import aten, onednn
 
 
-def _cost(snapshot: Snapshot, node: ENode) -> float:
-    return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
+def _cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
 
 
 @word("QBinary", _cost)

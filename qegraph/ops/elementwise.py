@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from qegraph.cost import MACHINE, traffic
+from qegraph.cost import Rates
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, clamp, div, fn, mul, named, scalar, unary
 from qegraph.ops.quant import code_of
@@ -123,8 +123,8 @@ def read_power(reading: Reading, value: Value) -> Tensor | None:
     return mul(mul(base, base), base) if exponent == 3 and reading.dtype(x).is_floating_point else None
 
 
-def _cost(snapshot: Snapshot, node: ENode) -> float:
-    return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
+def _cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
 
 
 @word("Unary", _cost)

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from qegraph.copies import scratch
-from qegraph.cost import MACHINE, elements, traffic
+from qegraph.cost import Rates, elements
 from qegraph.kernels import PARAMETERS, POST_OPS, accepted, name_of
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, permute, vec, view
@@ -102,38 +102,44 @@ def _macs(snapshot: Snapshot, out: int, w: int) -> float:
     return float(elements(snapshot, out) * math.prod(shape[1:]))
 
 
-def _gemm_cost(snapshot: Snapshot, node: ENode) -> float:
+def _gemm_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     _, x, w, _ = node.args
-    work = _macs(snapshot, node.eclass, w.number) / MACHINE.float_macs
-    return MACHINE.float_gemm_call + max(work, traffic(snapshot, node.eclass, x.number, w.number))
+    work = _macs(snapshot, node.eclass, w.number) / _float_macs(snapshot, node, rates)
+    return rates.float_gemm_call + max(work, rates.traffic(snapshot, node.eclass, x.number, w.number))
 
 
-def _matmul_cost(snapshot: Snapshot, node: ENode) -> float:
+def _float_macs(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    return rates.bfloat16_macs if snapshot.dtype.get(node.eclass) == "bfloat16" else rates.float_macs
+
+
+def _matmul_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     x, y = node.args
     depth = (snapshot.shape.get(x.number) or (1,))[-1]
-    work = elements(snapshot, node.eclass) * abs(depth) / MACHINE.float_macs
-    return MACHINE.float_gemm_call + max(work, traffic(snapshot, node.eclass, x.number, y.number))
+    work = elements(snapshot, node.eclass) * abs(depth) / _float_macs(snapshot, node, rates)
+    return rates.float_gemm_call + max(work, rates.traffic(snapshot, node.eclass, x.number, y.number))
 
 
-def _qgemm_cost(snapshot: Snapshot, node: ENode) -> float:
+def _qgemm_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     kind, x, qx, w, _, _, other, qo, f, out = node.args
     if kind.name != "Linear4" and (_kind_name(kind), _storage(qo), _storage(out), name_of(f)) not in _ROWS:
         return math.inf
-    work = _macs(snapshot, node.eclass, w.number) / MACHINE.int8_macs
+    work = _macs(snapshot, node.eclass, w.number) / rates.int8_macs
     if kind.name == "Linear4":
-        work = elements(snapshot, node.eclass) * abs(snapshot.shape[x.number][-1]) / MACHINE.int8_macs
+        work = elements(snapshot, node.eclass) * abs(snapshot.shape[x.number][-1]) / rates.int8_macs
     if qx.name == "Float8":
-        decoded = elements(snapshot, w.number) / MACHINE.float8_decoded
-        work = decoded + _macs(snapshot, node.eclass, w.number) / MACHINE.float8_macs
+        decoded = elements(snapshot, w.number) / rates.float8_decoded
+        work = decoded + _macs(snapshot, node.eclass, w.number) / rates.float8_macs
     if _is_pool(snapshot, w.number):
-        work = elements(snapshot, x.number) / MACHINE.pooled
+        work = elements(snapshot, x.number) / rates.pooled
         if _was_float(snapshot, x.number):
-            work += MACHINE.pool_in_passing
+            work += rates.pool_in_passing
     elif kind.name == "Conv" and kind.args[3] > 1:
-        channels = snapshot.shape.get(w.number, (1, MACHINE.group_channels))[1]
-        work *= max(1.0, MACHINE.group_channels / channels)
-    moved = traffic(snapshot, node.eclass, x.number, w.number, other.number)
-    return _call_cost(snapshot, node, qx) + max(work, moved) + (MACHINE.post_op if f.args[0] != "identity" else 0.0)
+        channels = snapshot.shape.get(w.number, (1, rates.group_channels))[1]
+        work *= max(1.0, rates.group_channels / channels)
+    moved = rates.traffic(snapshot, node.eclass, x.number, w.number, other.number)
+    return (
+        _call_cost(snapshot, node, qx, rates) + max(work, moved) + (rates.post_op if f.args[0] != "identity" else 0.0)
+    )
 
 
 def _is_pool(snapshot: Snapshot, w: int) -> bool:
@@ -146,15 +152,15 @@ def _was_float(snapshot: Snapshot, codes: int) -> bool:
     return any("Mul" in snapshot.readers.get(each.children[0], ()) for each in made if each.op == "Quantize")
 
 
-def _call_cost(snapshot: Snapshot, node: ENode, qx: Data) -> float:
+def _call_cost(snapshot: Snapshot, node: ENode, qx: Data, rates: Rates) -> float:
     """What a call costs besides arithmetic. Linears start faster and walk over rows more slowly than convolutions."""
     if node.args[0].name == "Linear":
         rows = elements(snapshot, node.eclass) / (snapshot.shape.get(node.eclass) or (1,))[-1]
-        return MACHINE.linear_call + MACHINE.linear_row * abs(rows)
-    return MACHINE.conv_call + (0.0 if qx.name == "PerTensor" and not qx.args[1] else MACHINE.conv_zero_point)
+        return rates.linear_call + rates.linear_row * abs(rows)
+    return rates.conv_call + (0.0 if qx.name == "PerTensor" and not qx.args[1] else rates.conv_zero_point)
 
 
-def _offset_cost(snapshot: Snapshot, node: ENode) -> float:
+def _offset_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """Next to nothing, so that it isn't chosen where nothing is gained."""
     return 0.1
 

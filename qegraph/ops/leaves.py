@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.cost import MACHINE, traffic
+from qegraph.cost import Rates
 from qegraph.ops.table import Emission, emit_constant, evaluates, free, word
 from qegraph.program import Ref, map_refs
 from qegraph.snapshot import ClassRef, ENode, Snapshot
 from qegraph.torch_names import dtype_of
 
 
-def _opaque_cost(snapshot: Snapshot, node: ENode) -> float:
+def _opaque_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """The same in every program that has it, as opaque values have no alternative; only sharing matters."""
-    return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
+    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
 
 
 @word("Leaf", free, fresh=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
-from qegraph.cost import MACHINE, traffic
+from qegraph.cost import Rates
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import cat, expand, move, permute, vec, view
 from qegraph.ops.rearrange import emit_rearranged, rearrangement_cost
@@ -75,15 +75,15 @@ def read_stack(reading: Reading, value: Value) -> Tensor | None:
     return result
 
 
-def _move_cost(snapshot: Snapshot, node: ENode) -> float:
+def _move_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """Views are nearly free. A shape with two unknown dims can only be emitted if its source is."""
     m: Data = node.args[0]
     operand = node.args[1].number
     if m.name == "Rearrange":
-        return rearrangement_cost(snapshot, node)
+        return rearrangement_cost(snapshot, node, rates)
     unknown = m.name != "Permute" and sum(d < 0 for d in m.args[0]) > 1
     copies = m.name == "View" and any(snapshot.nodes[i].op == "Moved" for i in snapshot.classes[operand])
-    return MACHINE.view + (1e4 if unknown else 0.0) + (0.1 * traffic(snapshot, node.eclass) if copies else 0.0)
+    return rates.view + (1e4 if unknown else 0.0) + (0.1 * rates.traffic(snapshot, node.eclass) if copies else 0.0)
 
 
 @word("Moved", _move_cost, fresh=False)
@@ -98,8 +98,8 @@ def emit_move(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(target, x, emission.sizes(m.args[0]))
 
 
-def _part_cost(snapshot: Snapshot, node: ENode) -> float:
-    return MACHINE.view
+def _part_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    return rates.view
 
 
 @word("Part", _part_cost, fresh=False)
@@ -114,13 +114,13 @@ def _joins_codes(snapshot: Snapshot, node: ENode) -> bool:
     return constants and snapshot.dtype.get(node.eclass) == "int8"
 
 
-def _cat_cost(snapshot: Snapshot, node: ENode) -> float:
+def _cat_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """The left operand's bytes are already paid where it is itself a concatenation: the chain is emitted as one."""
     left, right = node.args[0].number, node.args[1].number
     if _joins_codes(snapshot, node):
         return 0.0
     nested = any(snapshot.nodes[i].op == "Cat" for i in snapshot.classes[left])
-    return 2 * traffic(snapshot, right) + (0.1 if nested else MACHINE.aten_call + 2 * traffic(snapshot, left))
+    return 2 * rates.traffic(snapshot, right) + (0.1 if nested else rates.aten_call + 2 * rates.traffic(snapshot, left))
 
 
 @word("Cat", _cat_cost)

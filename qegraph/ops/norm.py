@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from qegraph.cost import MACHINE, traffic
+from qegraph.cost import Rates
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import batch_norm, nothing
 from qegraph.ops.quant import dtype_in, scale_of
@@ -35,12 +35,12 @@ def _batch_norm(reading: Reading, x: Any, w: Any, b: Any, mean: Any, variance: A
     return batch_norm(reading.tensor(x), weight, bias, reading.tensor(mean), reading.tensor(variance), eps)
 
 
-def _cost(snapshot: Snapshot, node: ENode) -> float:
-    return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
+def _cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
 
 
-def _qcost(snapshot: Snapshot, node: ENode) -> float:
-    return MACHINE.norm_call + 3 * traffic(snapshot, node.eclass, *node.children)
+def _qcost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    return rates.norm_call + 3 * rates.traffic(snapshot, node.eclass, *node.children)
 
 
 @word("BatchNorm", _cost)

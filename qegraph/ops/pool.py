@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.cost import MACHINE, traffic
+from qegraph.cost import Rates
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import avg_pool, max_pool, move, vec, view
 from qegraph.ops.table import Emission, Reading, reads, reads_first_of, word
@@ -70,14 +70,18 @@ def _pair(sizes: Any) -> tuple[int, ...]:
     return tuple(sizes * 2) if len(sizes) == 1 else tuple(sizes)
 
 
-def _cost(snapshot: Snapshot, node: ENode) -> float:
+def _cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     kernel: tuple[int, ...] = node.args[1]
-    return MACHINE.aten_call + traffic(snapshot, node.eclass) * math.prod(kernel) + traffic(snapshot, *node.children)
+    return (
+        rates.aten_call
+        + rates.traffic(snapshot, node.eclass) * math.prod(kernel)
+        + rates.traffic(snapshot, *node.children)
+    )
 
 
-def _max_pool_cost(snapshot: Snapshot, node: ENode) -> float:
+def _max_pool_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     has_kernel = snapshot.dtype.get(node.eclass) not in ("int8", "float8_e4m3fn")
-    return _cost(snapshot, node) if has_kernel else math.inf
+    return _cost(snapshot, node, rates) if has_kernel else math.inf
 
 
 @word("MaxPool", _max_pool_cost)
@@ -89,11 +93,11 @@ def emit_max_pool(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(target, emission.node(x.number), *(list(each) for each in windows), bool(ceil))
 
 
-def _avg_pool_cost(snapshot: Snapshot, node: ENode) -> float:
+def _avg_pool_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """Windows that don't overlap read everything once."""
     _, kernel, stride, _ = node.args
-    once = MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
-    return once if kernel == stride else _cost(snapshot, node)
+    once = rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
+    return once if kernel == stride else _cost(snapshot, node, rates)
 
 
 @word("AvgPool", _avg_pool_cost)
@@ -105,8 +109,8 @@ def emit_avg_pool(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(aten.avg_pool2d.default, emission.node(x.number), *map(list, (kernel, stride, padding)))
 
 
-def _pad_cost(snapshot: Snapshot, node: ENode) -> float:
-    return MACHINE.aten_call + 2 * traffic(snapshot, node.eclass)
+def _pad_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    return rates.aten_call + 2 * rates.traffic(snapshot, node.eclass)
 
 
 @word("PadCodes", _pad_cost)

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.cost import MACHINE, elements, traffic
+from qegraph.cost import Rates, elements
 from qegraph.facts import RANGES
 from qegraph.kernels import FLOATS
 from qegraph.lang.terms import QParams, Tensor
 from qegraph.lang.vocabulary import cast, dequantize, dynamic, per_channel, per_tensor, quantize
-from qegraph.ops.table import Emission, Reading, reads, word
+from qegraph.ops.folding import folds
+from qegraph.ops.table import Emission, Reading, evaluates, reads, word
 from qegraph.program import Ref, Value
 from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten, dtype_name, dtype_of, quantized_decomposed
@@ -127,21 +128,27 @@ def _sound(scales: torch.Tensor) -> bool:
     return scales.dtype == torch.float32 and bool((scales > _MIN_SCALE).all()) and bool(scales.isfinite().all())
 
 
-def _quantize_cost(snapshot: Snapshot, node: ENode) -> float:
-    read = MACHINE.quantize_read * traffic(snapshot, *node.children[:1])
-    return MACHINE.quantize_call + read + traffic(snapshot, node.eclass) / 2
+def _quantize_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    read = rates.quantize_read * rates.traffic(snapshot, *node.children[:1])
+    return rates.quantize_call + read + rates.traffic(snapshot, node.eclass) / 2
 
 
-def _dequantize_cost(snapshot: Snapshot, node: ENode) -> float:
+def _folds(snapshot: Snapshot, node: ENode) -> bool:
+    return node.args[1].name in ("PerTensor", "PerChannel") and folds(snapshot, node)
+
+
+def _dequantize_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    if _folds(snapshot, node):
+        return 0.0
     per_tensor_params = node.args[1].name != "PerChannel"
     if node.args[1].name == "Float8":
-        return MACHINE.dequantize_call + elements(snapshot, node.eclass) / MACHINE.float8_decoded
-    call = MACHINE.dequantize_call if per_tensor_params else MACHINE.dequantize_weight_call
-    return call + traffic(snapshot, node.eclass, *node.children[:1])
+        return rates.dequantize_call + elements(snapshot, node.eclass) / rates.float8_decoded
+    call = rates.dequantize_call if per_tensor_params else rates.dequantize_weight_call
+    return call + rates.traffic(snapshot, node.eclass, *node.children[:1])
 
 
-def _flip_cost(snapshot: Snapshot, node: ENode) -> float:
-    return MACHINE.flip_call + traffic(snapshot, node.eclass, *node.children)
+def _flip_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    return rates.flip_call + rates.traffic(snapshot, node.eclass, *node.children)
 
 
 def _emit_float8(emission: Emission, node: ENode, name: str, dtype: torch.dtype) -> fx.Node:
@@ -161,9 +168,26 @@ def emit_quantize(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(target, emission.node(x.number), *scale_of(emission, q), low, high, dtype_of(dtype))
 
 
+@evaluates("Dequantize")
+def dequantize_constant(emission: Emission, node: ENode) -> torch.Tensor:
+    """By the operators the source calls."""
+    x, q, dtype = node.args
+    *_, low, high, codes = q.args
+    tail = (low, high, dtype_of(codes))
+    operand = emission.constant(x.number)
+    if q.name == "PerChannel":
+        scales, zero_points = (emission.constant(each.number) for each in q.args[:2])
+        made = quantized_decomposed.dequantize_per_channel.default(operand, scales, zero_points, q.args[2], *tail)
+    else:
+        made = quantized_decomposed.dequantize_per_tensor.default(operand, *q.args[:2], *tail)
+    return made.to(dtype_of(dtype))
+
+
 @word("Dequantize", _dequantize_cost)
 def emit_dequantize(emission: Emission, node: ENode) -> fx.Node:
     x, q, dtype = node.args
+    if _folds(emission.snapshot, node):
+        return emission.buffer("folded", emission.constant(node.eclass))
     if q.name == "Float8":
         return _emit_float8(emission, node, "dequantize_affine_float8_non_decomposed", dtype_of(dtype))
     *_, low, high, codes = q.args

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.cost import MACHINE, elements, traffic
+from qegraph.cost import Rates, elements
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import embedding_bag, nothing, softmax
 from qegraph.ops.quant import dtype_in, scale_of
@@ -52,12 +52,12 @@ def read_softmax(reading: Reading, value: Value) -> Tensor | None:
     return softmax(reading.tensor(x), 1.0, nothing())
 
 
-def _bag_cost(snapshot: Snapshot, node: ENode) -> float:
+def _bag_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """Each index reads one row."""
     w, indices = node.args[0].number, node.args[-3 if node.op == "QEmbeddingBag" else -2].number
     rows, width = elements(snapshot, indices), (snapshot.shape.get(w) or (1,))[-1]
-    item = traffic(snapshot, w) / max(1, elements(snapshot, w))
-    return MACHINE.aten_call + rows * width * item + traffic(snapshot, node.eclass)
+    item = rates.traffic(snapshot, w) / max(1, elements(snapshot, w))
+    return rates.aten_call + rows * width * item + rates.traffic(snapshot, node.eclass)
 
 
 @word("EmbeddingBag", _bag_cost)
@@ -76,11 +76,11 @@ def emit_qembedding_bag(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(target, *operands, scale, scale_of(emission, out)[0], _SUM, True, dtype_in(out))
 
 
-def _softmax_cost(snapshot: Snapshot, node: ENode) -> float:
+def _softmax_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """The scale and the mask are calls of their own."""
     _, scale, mask = node.args
     calls = 1 + (scale != 1.0) + (mask.number in snapshot.shape)
-    return calls * (MACHINE.aten_call + 2 * traffic(snapshot, node.eclass))
+    return calls * (rates.aten_call + 2 * rates.traffic(snapshot, node.eclass))
 
 
 @word("Softmax", _softmax_cost)
@@ -94,11 +94,11 @@ def emit_softmax(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(aten.softmax.int, scores, -1)
 
 
-def _attention_cost(snapshot: Snapshot, node: ENode) -> float:
+def _attention_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     x, key = node.args[0].number, node.args[2].number
     tokens = (snapshot.shape.get(key) or (1, 1))[-2]
-    work = 2 * elements(snapshot, x) * abs(tokens) / MACHINE.int8_macs
-    return MACHINE.linear_call + max(work, traffic(snapshot, node.eclass, *node.children))
+    work = 2 * elements(snapshot, x) * abs(tokens) / rates.int8_macs
+    return rates.linear_call + max(work, rates.traffic(snapshot, node.eclass, *node.children))
 
 
 @word("QAttention", _attention_cost)

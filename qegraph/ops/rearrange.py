@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.cost import MACHINE, traffic
+from qegraph.cost import Rates
 from qegraph.lang.terms import Tensor, Tensors
 from qegraph.lang.vocabulary import move, pad, rearrange, vec
 from qegraph.ops.table import Emission, Reading, reads, reads_parts_of, word
@@ -92,13 +92,13 @@ def _rearranged(reading: Reading, call: Value, reads: tuple[int, ...], part: Val
     return move(rearrange(str(call.target), uid, rest), first)
 
 
-def rearrangement_cost(snapshot: Snapshot, node: ENode) -> float:
+def rearrangement_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     name = node.args[0].args[0]
     if name in _NOT_FOR_INT8 and snapshot.dtype.get(node.eclass) == "int8":
         return math.inf
     if name in _ARE_VIEWS:
-        return MACHINE.view
-    return MACHINE.aten_call + traffic(snapshot, node.eclass, node.args[1].number)
+        return rates.view
+    return rates.aten_call + rates.traffic(snapshot, node.eclass, node.args[1].number)
 
 
 def emit_rearranged(emission: Emission, node: ENode) -> fx.Node:
@@ -124,8 +124,8 @@ def _again(emission: Emission, value: Value, nodes: list[fx.Node]) -> fx.Node:
     return emission.call((value, kwargs), *args)
 
 
-def _pad_cost(snapshot: Snapshot, node: ENode) -> float:
-    return MACHINE.aten_call + traffic(snapshot, node.eclass, *node.children)
+def _pad_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
 
 
 @word("Pad", _pad_cost)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.cost import MACHINE, elements, traffic
+from qegraph.cost import Rates, elements
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import int_matmul
 from qegraph.ops.table import Emission, Reading, emit_constant, evaluates, free, reads, word
@@ -50,12 +50,12 @@ def _zero_point(weight: torch.Tensor, compensation: torch.Tensor) -> int | None:
     return zero_point if 0 <= zero_point < 256 and torch.equal(flat, zero_point * sums) else None
 
 
-def _int_matmul_cost(snapshot: Snapshot, node: ENode) -> float:
+def _int_matmul_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     x, _, zero_point = node.args
     depth = (snapshot.shape.get(x.number) or (1,))[-1]
-    work = elements(snapshot, node.eclass) * abs(depth) / MACHINE.int8_macs
-    calls = MACHINE.aten_call * (2 if zero_point else 1)
-    return calls + max(work, traffic(snapshot, node.eclass, *node.children))
+    work = elements(snapshot, node.eclass) * abs(depth) / rates.int8_macs
+    calls = rates.aten_call * (2 if zero_point else 1)
+    return calls + max(work, rates.traffic(snapshot, node.eclass, *node.children))
 
 
 @word("IntMatmul", _int_matmul_cost)

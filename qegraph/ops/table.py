@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import fx
 
+from qegraph.cost import Rates
 from qegraph.lang.terms import Tensor
 from qegraph.program import Value
 from qegraph.snapshot import ENode, Snapshot
@@ -47,7 +48,7 @@ class Emission(Protocol):
 
 
 Reader = Callable[[Reading, Value], Tensor | None]
-Cost = Callable[[Snapshot, ENode], float]
+Cost = Callable[[Snapshot, ENode, Rates], float]
 Emitter = Callable[[Emission, ENode], Any]
 """Gives the node, or a plain number or None for words that have no node."""
 
@@ -56,7 +57,7 @@ Emitter = Callable[[Emission, ENode], Any]
 class Word:
     """A word of the vocabulary as extraction and emission see it.
 
-    cost    estimated µs of one call at the real shapes; inf where this e-node can't be emitted.
+    cost    estimated µs of one call at the real shapes and the given rates; inf where this e-node can't be emitted.
     emit    adds the nodes.
     fresh   the result owns its memory, so that a later in-place `sum` may write it once nothing reads it any more.
     """
@@ -152,7 +153,7 @@ def evaluates(name: str) -> Callable[[Evaluation], Evaluation]:
     return register
 
 
-def free(snapshot: Snapshot, node: ENode) -> float:
+def free(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """The cost of what is computed before the graph runs, or not at all."""
     return 0.0
 

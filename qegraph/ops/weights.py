@@ -8,17 +8,15 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.cost import MACHINE, elements, size, traffic
+from qegraph.cost import Rates, elements
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import cast
+from qegraph.ops.folding import folds
 from qegraph.ops.table import Emission, Reading, evaluates, reads, word
 from qegraph.packing import PackedHalfLinear
 from qegraph.program import Value
 from qegraph.snapshot import ENode, Snapshot
 from qegraph.torch_names import aten, dtype_name, dtype_of, onednn, quantized_decomposed
-
-_MAX_WIDENED = 1 << 16
-"""Elements; a larger constant that a cast makes wider costs memory that the source graph doesn't spend."""
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _SOURCES = (*_FLOATS, torch.int8, torch.uint8, torch.int32)
@@ -51,18 +49,10 @@ def _note_finite(reading: Reading, x: Any) -> None:
         reading.fact("finite", reading.tensor(x))
 
 
-def _folds(snapshot: Snapshot, node: ENode) -> bool:
-    """A constant is converted once where that takes no more memory than the source, or little."""
-    x: int = node.args[0].number
-    if x not in snapshot.constants or node.eclass in snapshot.returned:
-        return False
-    return size(snapshot, node.eclass) <= size(snapshot, x) or elements(snapshot, x) <= _MAX_WIDENED
-
-
-def _cast_cost(snapshot: Snapshot, node: ENode) -> float:
-    if _folds(snapshot, node):
+def _cast_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    if folds(snapshot, node):
         return 0.0
-    return MACHINE.aten_call + MACHINE.cast_traffic * traffic(snapshot, node.eclass, *node.children)
+    return rates.aten_call + rates.cast_traffic * rates.traffic(snapshot, node.eclass, *node.children)
 
 
 @evaluates("Cast")
@@ -72,7 +62,7 @@ def cast_constant(emission: Emission, node: ENode) -> torch.Tensor:
 
 @word("Cast", _cast_cost)
 def emit_cast(emission: Emission, node: ENode) -> fx.Node:
-    if _folds(emission.snapshot, node):
+    if folds(emission.snapshot, node):
         return emission.buffer("folded", emission.constant(node.eclass))
     return emission.call(aten.to.dtype, emission.node(node.args[0].number), dtype_of(node.args[1]))
 
@@ -85,12 +75,10 @@ def _macs(snapshot: Snapshot, node: ENode) -> float:
     return float(elements(snapshot, node.eclass) * math.prod(snapshot.shape.get(w, ())[1:]))
 
 
-_RATES = {"bfloat16": MACHINE.weight_only_bfloat16_macs, "float16": MACHINE.weight_only_float16_macs}
-
-
-def _weight_only_cost(snapshot: Snapshot, node: ENode) -> float:
-    rate = _RATES.get(snapshot.dtype.get(node.eclass, ""), MACHINE.weight_only_float32_macs)
-    return MACHINE.aten_call + max(_macs(snapshot, node) / rate, traffic(snapshot, node.eclass, *node.children))
+def _weight_only_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    macs = {"bfloat16": rates.weight_only_bfloat16_macs, "float16": rates.weight_only_float16_macs}
+    rate = macs.get(snapshot.dtype.get(node.eclass, ""), rates.weight_only_float32_macs)
+    return rates.aten_call + max(_macs(snapshot, node) / rate, rates.traffic(snapshot, node.eclass, *node.children))
 
 
 @word("WeightOnly", _weight_only_cost)
@@ -110,11 +98,11 @@ def emit_weight_only(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(aten.reshape.default, product, emission.sizes(emission.snapshot.shape[node.eclass]))
 
 
-def _half_linear_cost(snapshot: Snapshot, node: ENode) -> float:
+def _half_linear_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """The kernel widens its weight on every call."""
-    widening = elements(snapshot, node.args[1].number) / MACHINE.half_weight
-    work = max(_macs(snapshot, node) / MACHINE.half_linear_macs, widening)
-    return MACHINE.half_linear_call + max(work, traffic(snapshot, node.eclass, node.args[0].number))
+    widening = elements(snapshot, node.args[1].number) / rates.half_weight
+    work = max(_macs(snapshot, node) / rates.half_linear_macs, widening)
+    return rates.half_linear_call + max(work, rates.traffic(snapshot, node.eclass, node.args[0].number))
 
 
 @word("HalfLinear", _half_linear_cost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import re
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Machine:
         )
 
 
+@functools.cache
 def describe(threads: int) -> Machine:
     """This machine, with the thread count the measurement runs at."""
     capabilities = torch.cpu.get_capabilities()

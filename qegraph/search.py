@@ -1,0 +1,90 @@
+"""`Search`: a program with all its equal forms, saturated once, chosen from and emitted as often as wanted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx
+
+from qegraph.emit import Emitter
+from qegraph.encode import Encoder, encode
+from qegraph.engine import Engine
+from qegraph.extract import Selection, extract
+from qegraph.freeze import Evidence, Freezer
+from qegraph.lang.rule import Rule
+from qegraph.lang.terms import subterms
+from qegraph.program import Program
+from qegraph.report import LOWERINGS, Account, Report, account, float_gemms
+from qegraph.saturate import Budget, Saturation, near_misses, saturate
+from qegraph.snapshot import Snapshot
+
+
+class Clock:
+    """Seconds spent in each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Generator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Search:
+    """Made by `search`. `rules` are those it was saturated with; `clock` has the time of each stage so far."""
+
+    program: Program
+    rules: Sequence[Rule]
+    budget: Budget
+    engine: Engine
+    encoder: Encoder
+    saturation: Saturation
+    freezer: Freezer
+    snapshot: Snapshot
+    evidence: Evidence
+    clock: Clock = field(default_factory=Clock)
+
+    def select(self, costs: Sequence[float]) -> Selection:
+        """The cheapest form under these costs (µs), one per e-node."""
+        return extract(self.snapshot, costs, time_limit=self.budget.seconds)
+
+    def emit(self, selection: Selection) -> fx.GraphModule:
+        """The graph of one form. Each call makes a new one; packed weights are shared."""
+        with torch.no_grad():
+            return Emitter(self.program, self.encoder, self.freezer, self.snapshot, selection, self.evidence).run()
+
+    def report(self, selection: Selection, module: fx.GraphModule, prices: str) -> Report:
+        """What became of the program in `module`, emitted from `selection`; `prices` says where costs came from."""
+        with self.clock.stage("report"):
+            failures = self._failures() if float_gemms(self.snapshot, selection) else {}
+        of = Account(self.program, self.snapshot, selection, self.freezer.value_class, module)
+        return account(of, failures, self.saturation, prices, self.clock.seconds)
+
+    def _failures(self) -> Mapping[int, list[tuple[Rule, int]]]:
+        lowering = [rule for rule in self.rules if any(_makes(rule, *words) for words in LOWERINGS)]
+        near_misses(self.engine, lowering)
+        return self.freezer.failures(lowering)
+
+
+def search(program: Program, rules: Sequence[Rule], budget: Budget, clock: Clock) -> Search:
+    """encode -> saturate -> freeze."""
+    with torch.no_grad():
+        with clock.stage("encode"):
+            engine, encoder = encode(program)
+        with clock.stage("saturate"):
+            saturation = saturate(engine, rules, budget)
+        with clock.stage("freeze"):
+            freezer = Freezer(engine, program)
+            snapshot, evidence = freezer.snapshot(), freezer.evidence(rules)
+    return Search(program, rules, budget, engine, encoder, saturation, freezer, snapshot, evidence, clock)
+
+
+def _makes(rule: Rule, source: str, kernel: str) -> bool:
+    return rule.lhs.head == source and any(term.head == kernel for term in subterms(rule.rhs))

@@ -1,0 +1,112 @@
+"""The time of every e-node of an emitted graph, read off whole runs of it.
+
+Each call is timed in its place: weights and activations are as cold or warm as the model leaves them, layouts are the
+real ones, and what Python adds to a call is in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.node import map_arg
+
+from qegraph.cost import SYMBOLIC_SIZE
+from qegraph.program import Program
+from qegraph.report import META
+
+Inputs = Sequence[Any]
+_WARMUP_RUNS = 2
+
+Run = Callable[[dict[fx.Node, Any]], Any]
+
+
+def profile(module: fx.GraphModule, inputs: Inputs, runs: int) -> Mapping[int, float]:
+    """e-node index -> µs a run: the median over `runs` runs of the time of its nodes. Inputs aren't written."""
+    plan = _plan(module)
+    samples: defaultdict[int, list[float]] = defaultdict(list)
+    with torch.no_grad():
+        for run in range(_WARMUP_RUNS + runs):
+            spent: defaultdict[int, int] = defaultdict(int)
+            _run(plan, inputs, spent)
+            if run >= _WARMUP_RUNS:
+                for index, nanoseconds in spent.items():
+                    samples[index].append(nanoseconds / 1e3)
+    return {index: median(each) for index, each in samples.items()}
+
+
+def _plan(module: fx.GraphModule) -> list[tuple[fx.Node, Callable[..., Any] | None, int | None, tuple[fx.Node, ...]]]:
+    """(node, what to call, e-node that pays, values read for the last time) in order."""
+    last: dict[fx.Node, fx.Node] = {}
+    for node in module.graph.nodes:
+        for operand in node.all_input_nodes:
+            last[operand] = node
+    dead: defaultdict[fx.Node, list[fx.Node]] = defaultdict(list)
+    for operand, node in last.items():
+        dead[node].append(operand)
+    return [
+        (node, _callable(module, node), _payer(node), tuple(dead[node]))
+        for node in module.graph.nodes
+        if node.op != "output"
+    ]
+
+
+def _callable(module: fx.GraphModule, node: fx.Node) -> Callable[..., Any] | None:
+    if node.op == "call_function":
+        return node.target  # pyright: ignore[reportReturnType]
+    if node.op == "call_module":
+        return module.get_submodule(str(node.target))
+    if node.op == "call_method":
+        return lambda owner, *args, **kwargs: getattr(owner, str(node.target))(*args, **kwargs)
+    if node.op == "get_attr":
+        parent, _, name = str(node.target).rpartition(".")
+        owner = module.get_submodule(parent)
+        return lambda: getattr(owner, name)
+    return None
+
+
+def _payer(node: fx.Node) -> int | None:
+    """The e-node a node belongs to; what none owns (a packed weight is fetched) belongs to its first reader's."""
+    while META not in node.meta and node.users:
+        node = next(iter(node.users))
+    made = node.meta.get(META)
+    return made["enode"] if made else None
+
+
+def _run(plan: Sequence[Any], inputs: Inputs, spent: dict[int, int]) -> None:
+    values: dict[fx.Node, Any] = {}
+    rest = iter(inputs)
+    clock = time.perf_counter_ns
+    for node, call, payer, dead in plan:
+        if call is None:
+            values[node] = next(rest)
+            continue
+        args = map_arg(node.args, values.__getitem__)
+        kwargs = map_arg(node.kwargs, values.__getitem__)
+        begin = clock()
+        values[node] = call(*args, **kwargs)
+        elapsed = clock() - begin
+        if payer is not None:
+            spent[payer] += elapsed
+        for operand in dead:
+            del values[operand]
+
+
+def inputs_of(program: Program) -> Inputs:
+    """Arguments like those the graph was captured with: random floats, zeros for numbers that may be indices."""
+    generator = torch.Generator().manual_seed(0)
+    return tuple(_argument(value.fake, generator) for value in program.values if value.kind == "input")
+
+
+def _argument(fake: Any, generator: torch.Generator) -> Any:
+    if not isinstance(fake, torch.Tensor):
+        return fake if isinstance(fake, (bool, int, float)) else SYMBOLIC_SIZE
+    shape = [d if type(d) is int else SYMBOLIC_SIZE for d in fake.shape]
+    if fake.dtype.is_floating_point:
+        return torch.randn(shape, generator=generator).to(fake.dtype)
+    return torch.zeros(shape, dtype=fake.dtype)

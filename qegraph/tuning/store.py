@@ -1,0 +1,117 @@
+"""What was measured on this machine, kept between processes: one JSON file in the user's cache directory."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import filelock
+import platformdirs
+
+from qegraph.cost import Rates
+from qegraph.machine import Machine, describe
+
+FORMAT = 1
+FOLDER = "QEGRAPH_CACHE_DIR"
+"""Environment variable that names another folder than the user's cache directory."""
+_LOCK_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Contents:
+    """rates  of this machine, None before `qegraph calibrate`. times  signature of an e-node -> µs."""
+
+    rates: Rates | None = None
+    times: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+class Store:
+    """The file of one processor, thread count and torch version.
+
+    Several processes may use it at once: it is replaced as a whole, under a lock. One that can't be read is ignored
+    with a warning and written anew; where nothing can be written, a warning says so and the measurements are lost.
+    """
+
+    def __init__(self, machine: Machine, folder: Path | None = None) -> None:
+        place = folder or Path(os.environ.get(FOLDER) or platformdirs.user_cache_dir("qegraph", appauthor=False))
+        self.machine = machine
+        self.path = place / f"{_slug(machine)}.json"
+
+    @staticmethod
+    def here(threads: int) -> Store:
+        """That of the running machine."""
+        return Store(describe(threads))
+
+    def read(self) -> Contents:
+        try:
+            text = self.path.read_text()
+        except FileNotFoundError:
+            return Contents()
+        except (OSError, UnicodeDecodeError) as problem:
+            return self._ignored(str(problem))
+        try:
+            return _contents(json.loads(text))
+        except (ValueError, TypeError, KeyError, AttributeError) as problem:
+            return self._ignored(f"{type(problem).__name__}: {problem}")
+
+    def update(self, rates: Rates | None = None, times: Mapping[str, float] | None = None) -> None:
+        """Add to what is there; what others wrote in the meantime stays."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(f"{self.path}.lock", timeout=_LOCK_SECONDS):
+                before = self.read()
+                self._write(Contents(rates or before.rates, {**before.times, **(times or {})}))
+        except (OSError, filelock.Timeout) as problem:
+            warnings.warn(f"what was measured can't be kept in {self.path}: {problem}", stacklevel=2)
+
+    def _write(self, contents: Contents) -> None:
+        data = {
+            "format": FORMAT,
+            "machine": asdict(self.machine),
+            "rates": asdict(contents.rates) if contents.rates else None,
+            "times": dict(sorted(contents.times.items())),
+        }
+        handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".json")
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump(data, file, indent=1)
+            os.replace(name, self.path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def _ignored(self, reason: str) -> Contents:
+        warnings.warn(f"{self.path} can't be read and is ignored, to be written anew: {reason}", stacklevel=3)
+        return Contents()
+
+
+def _slug(machine: Machine) -> str:
+    """The file's name: what the figures depend on."""
+    parts = (machine.cpu, *machine.isa[-1:], f"{machine.threads}t", f"torch-{machine.torch}")
+    return re.sub(r"[^a-z0-9.]+", "-", "-".join(parts).lower()).strip("-")
+
+
+def _contents(data: Any) -> Contents:
+    """Raises ValueError, TypeError, KeyError or AttributeError for data that isn't the store's."""
+    if data["format"] != FORMAT:
+        raise ValueError(f"expected format {FORMAT}, found {data['format']}")
+    times = {str(key): _positive(value) for key, value in data["times"].items()}
+    known = {each.name for each in fields(Rates)}
+    rates = data["rates"]
+    return Contents(
+        None if rates is None else Rates(**{key: _positive(rates[key]) for key in rates if key in known}), times
+    )
+
+
+def _positive(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"expected a finite number >= 0, found {value!r}")
+    return value

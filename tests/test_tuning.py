@@ -1,0 +1,185 @@
+"""Costs measured on the running machine: kept, shared between processes, and never trusted blindly."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from builders import checked, net
+from torch import fx
+
+import qegraph
+from qegraph import cli, zoo
+from qegraph.bench import describe
+from qegraph.bench.fidelity import rank_correlation
+from qegraph.cost import DEFAULTS, PER_THREAD, Rates
+from qegraph.coverage.parts import IN, OUT, Linear, fq, q
+from qegraph.tuning import Store
+from qegraph.tuning.profile import profile
+from qegraph.tuning.store import FOLDER
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    return Store.here(torch.get_num_threads())
+
+
+def model() -> tuple[fx.GraphModule, list[torch.Tensor]]:
+    torch.manual_seed(0)
+    x = torch.randn(8, 64)
+    gm = net(lambda m, n, x: q(n(fq(m(fq(x, IN)), IN)), OUT), [Linear(64, 64), Linear(64, 32)], [x])
+    return gm, [x]
+
+
+def test_second_run_measures_nothing(store: Store) -> None:
+    gm, inputs = model()
+    first = qegraph.optimize(gm, cost="measured")
+    known = store.read().times
+    second = qegraph.optimize(gm, cost="measured")
+    assert known and store.read().times == known
+    assert ", 0 kernels of them now" in qegraph.explain(second).prices
+    assert first.code == second.code
+    assert torch.equal(first(*inputs), gm(*inputs))
+
+
+def test_what_was_measured_decides(store: Store) -> None:
+    gm, _ = model()
+    qegraph.optimize(gm, cost="measured")
+    dear = {key: 1e6 for key in store.read().times if key.startswith("QGemm")}
+    assert dear
+    store.update(times=dear)
+    report = qegraph.explain(qegraph.optimize(gm, cost="measured"))
+    assert len(report.floats()) == 2
+    assert all("cost model finds float cheaper" in each.reason for each in report.floats())
+
+
+def test_measuring_leaves_no_trace(store: Store) -> None:
+    gm, inputs = model()
+    code, before = gm.code, [x.clone() for x in inputs]
+    qegraph.optimize(gm, cost="measured")
+    assert gm.code == code and all(map(torch.equal, inputs, before))
+
+
+def test_graph_that_cannot_be_run_is_estimated(store: Store) -> None:
+    def picky(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("not in the mood")
+
+    gm, _ = model()
+    node = next(n for n in gm.graph.nodes if n.op == "placeholder")
+    with gm.graph.inserting_after(node):
+        call = gm.graph.call_function(picky, (node,))
+        call.meta["val"] = node.meta["val"]
+    node.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
+    gm.recompile()
+    with pytest.warns(UserWarning, match="nothing could be measured"):
+        fast = qegraph.optimize(gm, cost="measured")
+    assert "nothing could be measured" in qegraph.explain(fast).prices
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1, "rates": 3, "times": {}}', "\0\1\2",
+                                  '{"format": 1, "rates": null, "times": {"a": -1}}',
+                                  '{"format": 1, "rates": null, "times": {"a": "fast"}}'])  # fmt: skip
+def test_corrupt_file_is_ignored_and_written_anew(store: Store, text: str) -> None:
+    store.path.parent.mkdir(parents=True, exist_ok=True)
+    store.path.write_text(text)
+    with pytest.warns(UserWarning, match="can't be read and is ignored"):
+        assert store.read().times == {}
+    with pytest.warns(UserWarning, match="can't be read and is ignored"):
+        store.update(times={"a": 1.0})
+    assert store.read().times == {"a": 1.0}
+
+
+def test_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(describe(1), tmp_path / "file")
+    with pytest.warns(UserWarning, match="can't be kept"):
+        store.update(times={"a": 1.0})
+
+
+def test_unknown_fields_and_missing_ones(store: Store) -> None:
+    """A file of another version: what it knows is used."""
+    store.update(rates=replace(DEFAULTS, view=7.0))
+    data = json.loads(store.path.read_text())
+    data["rates"]["of_the_future"] = 1.0
+    del data["rates"]["conv_call"]
+    store.path.write_text(json.dumps(data))
+    assert store.read().rates == replace(DEFAULTS, view=7.0)
+
+
+def _add(folder: str, name: str) -> None:
+    store = Store(describe(1), Path(folder))
+    for i in range(20):
+        store.update(times={f"{name}{i}": 1.0})
+
+
+def test_two_processes_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_add, args=(str(tmp_path), name)) for name in "ab"]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+    assert len(Store(describe(1), tmp_path).read().times) == 40
+    assert [name for name in os.listdir(tmp_path) if not name.endswith((".json", ".lock"))] == []
+
+
+def test_files_are_told_apart(tmp_path: Path) -> None:
+    one = describe(1)
+    others = [describe(2), replace(one, cpu="another"), replace(one, torch="9.9")]
+    paths = {Store(each, tmp_path).path for each in (one, *others)}
+    assert len(paths) == 4
+
+
+def test_calibrated_rates_are_used(store: Store) -> None:
+    gm, _ = model()
+    assert "default rates" in qegraph.explain(qegraph.optimize(gm)).prices
+    store.update(rates=replace(DEFAULTS, linear_call=1e6))
+    report = qegraph.explain(qegraph.optimize(gm))
+    assert "this machine's rates" in report.prices and len(report.floats()) == 2
+
+
+def test_calibrate_command(store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qegraph.tuning.calibration.SECONDS", 0.002)
+    assert cli.main(["calibrate", "--threads", str(torch.get_num_threads())]) == 0
+    assert str(store.path) in capsys.readouterr().out
+    rates = store.read().rates
+    assert rates is not None and all(getattr(rates, each.name) > 0 for each in fields(Rates))
+    assert rates.int8_macs != DEFAULTS.int8_macs and rates.quantize_read == DEFAULTS.quantize_read
+
+
+def test_rates_grow_with_threads() -> None:
+    two = DEFAULTS.on(2)
+    assert all(getattr(two, name) == 2 * getattr(DEFAULTS, name) for name in PER_THREAD)
+    assert two.conv_call == DEFAULTS.conv_call and DEFAULTS.on(1) == DEFAULTS
+
+
+def test_every_kernel_is_timed_once(store: Store) -> None:
+    gm, inputs = model()
+    fast = checked(gm, inputs)
+    spent = profile(fast, inputs, runs=3)
+    paying = {node.meta["qegraph"]["enode"] for node in fast.graph.nodes if "qegraph" in node.meta}
+    assert set(spent) == paying and all(value > 0 for value in spent.values())
+
+
+def test_unknown_source_is_named() -> None:
+    with pytest.raises(ValueError, match="cost must be"):
+        qegraph.optimize(model()[0], cost="cheap")  # pyright: ignore[reportArgumentType]
+
+
+def test_rank_correlation() -> None:
+    assert rank_correlation([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+    assert rank_correlation([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(0.8)
+
+
+def test_fidelity_command(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "--cost-fidelity", "resnet18", "--size", "small", "--forms", "4", "--rounds", "1"]
+    assert cli.main([*arguments, "--threads", str(torch.get_num_threads())]) == 0
+    assert "resnet18" in capsys.readouterr().out and store.read().times
+    assert "resnet18" in zoo.names()
