@@ -22,9 +22,9 @@ ITEM_BYTES = {"float32": 4, "int32": 4, "float64": 8, "int64": 8, "bfloat16": 2,
 class Rates:
     """Rates of the threads in use: int8 and float32 multiply-adds per µs, bytes per µs; overheads of one call in µs.
 
-    quantize_read  share of its operand's bytes that a quantize pays for: compiled, it is computed where its operand is
-                   made, so it is never worth a second contraction. A dequantize before a contraction is not.
+    quantized, dequantized  elements per µs.
     conv_zero_point  more for an activation whose zero point isn't 0.
+    zero_point_weights  weight elements per µs that a convolution sums up for such a zero point, on every call.
     linear_row     for each row of a linear, beside its arithmetic.
     float8_decoded float8 elements made floats per µs: the kernels do that with the whole weight on every call.
     cast_traffic   share of its bytes that a conversion pays for.
@@ -42,12 +42,14 @@ class Rates:
     bandwidth: float = 10_000.0
     conv_call: float = 28.0
     conv_zero_point: float = 2.0
+    zero_point_weights: float = 33_000.0
     linear_call: float = 24.0
     linear_row: float = 0.006
     aten_call: float = 4.0
     quantize_call: float = 4.0
-    quantize_read: float = 0.25
+    quantized: float = 6_667.0
     dequantize_call: float = 20.0
+    dequantized: float = 2_000.0
     dequantize_weight_call: float = 40.0
     flip_call: float = 8.0
     norm_call: float = 12.0
@@ -75,10 +77,15 @@ class Rates:
 
 
 DEFAULTS = Rates()
+"""Of one core, run eagerly."""
+
+COMPILED = Rates()
+"""For code that is compiled: what stands between kernels is computed where its operand is made, so it costs little; but
+a dequantize before a contraction is not."""
 
 PER_THREAD = (
     "int8_macs", "float_macs", "bfloat16_macs", "float8_macs", "float8_decoded", "bandwidth", "pooled",
-    "half_linear_macs", "half_weight", "weight_only_bfloat16_macs", "weight_only_float32_macs",
+    "half_linear_macs", "half_weight", "zero_point_weights", "weight_only_bfloat16_macs", "weight_only_float32_macs",
     "weight_only_float16_macs",
 )  # fmt: skip
 """Fields of `Rates` that grow with the number of threads."""

@@ -15,7 +15,7 @@ from qegraph.emit import META
 from qegraph.errors import CaptureError, RequirementError, Unsupported
 from qegraph.lang.rule import Rule
 from qegraph.load_rules import select
-from qegraph.pricing import CostFunction, Source, price
+from qegraph.pricing import CostFunction, Source, Target, price
 from qegraph.report import Report
 from qegraph.saturate import Budget
 from qegraph.search import Clock, search
@@ -29,6 +29,7 @@ def optimize(
     cost: CostFunction | Source = "estimated",
     budget: Budget | None = None,
     require: Literal["int8"] | None = None,
+    target: Target = "eager",
 ) -> fx.GraphModule:
     """The cheapest sound form of a PT2E-quantized graph that the rules know.
 
@@ -42,6 +43,8 @@ def optimize(
     budget          limits of the search; reaching one is reported and still gives a sound result.
     require         "int8": prefer int8 kernels whatever they cost, and raise RequirementError, with the reasons, if a
                     quantized matmul or conv stays float.
+    target          "eager", or "compiled" for a result that will be given to `torch.compile`: what stands between the
+                    kernels is then computed in passing, and never worth a second kernel.
 
     A graph that can't be improved soundly comes back as an equal graph; `qegraph.explain(result)` says why.
     Raises CaptureError for a graph that can't be read, RuleError for a malformed rule.
@@ -56,7 +59,7 @@ def optimize(
         return _unchanged(gm, str(reason), require)
     found = search(program, chosen, budget, clock)
     with clock.stage("price"):
-        costs, prices = price(cost, found, require)
+        costs, prices = price(cost, found, target, require)
     with clock.stage("extract"):
         selection = found.select(costs)
     with clock.stage("emit"):

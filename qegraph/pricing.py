@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from qegraph.cost import DEFAULTS, Rates
+from qegraph.cost import COMPILED, DEFAULTS, Rates
 from qegraph.ops import WORDS
 from qegraph.report import reads_codes
 from qegraph.search import Search
@@ -17,6 +17,7 @@ from qegraph.tuning import Store, Tuning, measured
 
 CostFunction = Callable[[Snapshot, ENode], float]
 Source = Literal["estimated", "measured"]
+Target = Literal["eager", "compiled"]
 
 
 def default_cost(snapshot: Snapshot, node: ENode, rates: Rates = DEFAULTS) -> float:
@@ -40,22 +41,32 @@ def estimates(of: Search, rates: Rates | None) -> list[float]:
     return [default_cost(of.snapshot, node, rates) for node in of.snapshot.nodes]
 
 
-def price(cost: CostFunction | Source, of: Search, require: str | None = None) -> tuple[list[float], str]:
+def price(
+    cost: CostFunction | Source, of: Search, target: Target = "eager", require: str | None = None
+) -> tuple[list[float], str]:
     """Costs (µs) of all e-nodes, and in words where they come from; `require` "int8" makes floats dear.
 
-    Raises ValueError for an unknown source.
+    Raises ValueError for an unknown source or target.
     """
-    costs, origin = _price(cost, of)
+    costs, origin = _price(cost, of, target)
     if require == "int8":
         costs = [each + float_penalty(of.snapshot, node) for each, node in zip(costs, of.snapshot.nodes, strict=True)]
     return costs, origin
 
 
-def _price(cost: CostFunction | Source, of: Search) -> tuple[list[float], str]:
+def _price(cost: CostFunction | Source, of: Search, target: Target) -> tuple[list[float], str]:
     if callable(cost):
         return [cost(of.snapshot, node) for node in of.snapshot.nodes], "under the cost function given"
     if cost not in ("estimated", "measured"):
         raise ValueError(f'cost must be "estimated", "measured" or a function of (snapshot, e-node), got {cost!r}')
+    if target == "compiled":
+        if cost == "measured":
+            raise ValueError(
+                'cost="measured" times kernels as they run eagerly; use "estimated" with target="compiled"'
+            )
+        return estimates(of, COMPILED.on(torch.get_num_threads())), "estimated for compiled code"
+    if target != "eager":
+        raise ValueError(f'target must be "eager" or "compiled", got {target!r}')
     store = Store.here(torch.get_num_threads())
     rates = store.read().rates
     estimated = estimates(of, rates)

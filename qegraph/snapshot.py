@@ -81,3 +81,17 @@ class Snapshot:
                 for child in node.children:
                     found[child].add(node.op)
         return {eclass: frozenset(words) for eclass, words in found.items()}
+
+    @cached_property
+    def last_read(self) -> Mapping[int, int]:
+        """e-class -> the last source value that reads it, itself or dequantized or as a view. Roots are read at the end."""
+        last: dict[int, int] = {}
+        reading = (node for node in self.nodes if node.eclass in self.sources)
+        for node in sorted(reading, key=lambda each: self.sources[each.eclass][0], reverse=True):
+            here = self.sources[node.eclass][0]
+            end = len(self.nodes) if node.eclass in self.roots else here
+            passes = node.op in ("Dequantize", "Moved")
+            for child in node.children:
+                latest = max(end, last.get(node.eclass, 0)) if passes else here
+                last[child] = max(last.get(child, 0), latest)
+        return last

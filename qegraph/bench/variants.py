@@ -14,6 +14,7 @@ from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.fx import Graph, GraphModule
 
 import qegraph
+from qegraph.pricing import Target
 from qegraph.zoo import Inputs, missing_extra
 
 from .counts import Counts, count, total
@@ -98,20 +99,20 @@ def _inductor(subject: Subject) -> Built:
     return Built(compiled, total(recorder.counts), time.perf_counter() - begin)
 
 
-def _optimize(subject: Subject) -> tuple[GraphModule, float]:
+def _optimize(subject: Subject, target: Target) -> tuple[GraphModule, float]:
     copy = subject.copy()
     begin = time.perf_counter()
-    fast = qegraph.optimize(copy)
+    fast = qegraph.optimize(copy, target=target)
     return fast, time.perf_counter() - begin
 
 
 def _qegraph(subject: Subject) -> Built:
-    fast, seconds = _optimize(subject)
+    fast, seconds = _optimize(subject, "eager")
     return Built(fast, count(fast), seconds)
 
 
 def _qegraph_compile(subject: Subject) -> Built:
-    fast, _ = _optimize(subject)
+    fast, _ = _optimize(subject, "compiled")
     counts = count(fast)
     begin = time.perf_counter()
     compiled = torch.compile(fast)

@@ -137,13 +137,23 @@ def _qgemm_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
         channels = snapshot.shape.get(w.number, (1, rates.group_channels))[1]
         work *= max(1.0, rates.group_channels / channels)
     moved = rates.traffic(snapshot, node.eclass, x.number, w.number, other.number)
-    return (
-        _call_cost(snapshot, node, qx, rates) + max(work, moved) + (rates.post_op if f.args[0] != "identity" else 0.0)
-    )
+    copied = 0.0
+    if qo.name != "Absent" and (kind.name == "Conv" or qo.name != "Real") and _is_kept(snapshot, node, other.number):
+        copied = rates.aten_call + 2 * rates.traffic(snapshot, other.number)
+    post_op = 0.0 if f.args[0] == "identity" else rates.post_op
+    return _call_cost(snapshot, node, qx, rates) + max(work, moved) + copied + post_op
 
 
 def _is_pool(snapshot: Snapshot, w: int) -> bool:
     return any(snapshot.nodes[index].op == "Filled" for index in snapshot.classes[w])
+
+
+def _is_kept(snapshot: Snapshot, node: ENode, other: int) -> bool:
+    """The residual can't be written: it is an input, or the source reads it once more later. The kernel gets a copy."""
+    if any(snapshot.nodes[index].op == "Leaf" for index in snapshot.classes[other]):
+        return True
+    sources = snapshot.sources.get(node.eclass, ())
+    return bool(sources) and snapshot.last_read.get(other, 0) > sources[0]
 
 
 def _was_float(snapshot: Snapshot, codes: int) -> bool:
@@ -157,7 +167,9 @@ def _call_cost(snapshot: Snapshot, node: ENode, qx: Data, rates: Rates) -> float
     if node.args[0].name == "Linear":
         rows = elements(snapshot, node.eclass) / (snapshot.shape.get(node.eclass) or (1,))[-1]
         return rates.linear_call + rates.linear_row * abs(rows)
-    return rates.conv_call + (0.0 if qx.name == "PerTensor" and not qx.args[1] else rates.conv_zero_point)
+    if qx.name == "PerTensor" and not qx.args[1]:
+        return rates.conv_call
+    return rates.conv_call + rates.conv_zero_point + elements(snapshot, node.args[3].number) / rates.zero_point_weights
 
 
 def _offset_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:

@@ -99,7 +99,9 @@ def emit_move(emission: Emission, node: ENode) -> fx.Node:
 
 
 def _part_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    return rates.view
+    """A view; where it is a result, a copy."""
+    is_result = node.eclass in snapshot.roots
+    return rates.view + (rates.aten_call + 2 * rates.traffic(snapshot, node.eclass) if is_result else 0.0)
 
 
 @word("Part", _part_cost, fresh=False)

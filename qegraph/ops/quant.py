@@ -129,8 +129,7 @@ def _sound(scales: torch.Tensor) -> bool:
 
 
 def _quantize_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    read = rates.quantize_read * rates.traffic(snapshot, *node.children[:1])
-    return rates.quantize_call + read + rates.traffic(snapshot, node.eclass) / 2
+    return rates.quantize_call + elements(snapshot, node.eclass) / rates.quantized
 
 
 def _folds(snapshot: Snapshot, node: ENode) -> bool:
@@ -144,7 +143,7 @@ def _dequantize_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     if node.args[1].name == "Float8":
         return rates.dequantize_call + elements(snapshot, node.eclass) / rates.float8_decoded
     call = rates.dequantize_call if per_tensor_params else rates.dequantize_weight_call
-    return call + rates.traffic(snapshot, node.eclass, *node.children[:1])
+    return call + elements(snapshot, node.eclass) / rates.dequantized
 
 
 def _flip_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
