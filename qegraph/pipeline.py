@@ -90,7 +90,9 @@ def optimize(
 
 
 def _makes(rule: Rule, source: str, kernel: str) -> bool:
-    return rule.lhs.head == source and any(term.head == kernel for term in subterms(rule.rhs))
+    return any(
+        each.lhs.head == source and any(term.head == kernel for term in subterms(each.rhs)) for each in rule.equalities
+    )
 
 
 def _unchanged(gm: Any, reason: str, require: str | None) -> fx.GraphModule:
