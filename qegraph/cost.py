@@ -59,6 +59,9 @@ class Machine:
     weight_only_bfloat16_macs: float = 30_000.0
     weight_only_float32_macs: float = 1_700.0
     weight_only_float16_macs: float = 750.0
+    weight_only4_bfloat16_macs: float = 46_000.0
+    weight_only4_float32_macs: float = 670.0
+    weight_only4_float16_macs: float = 410.0
     half_linear_call: float = 40.0
     half_linear_macs: float = 60_000.0
     half_weight: float = 1_500.0

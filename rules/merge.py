@@ -1,4 +1,4 @@
-"""Several linears on the same codes as one: their weights, scales and biases are constants, joined beforehand."""
+"""Several linears on the same activation as one: their weights, scales and biases are constants, joined beforehand."""
 
 from qegraph.lang import (
     Integer,
@@ -35,5 +35,5 @@ def two_linears_as_one(
         .to(part(both, 0, r))
         .and_(right)
         .to(part(both, r, t))
-        .when(next_of_same_operand(left, right, (k, x, qx, f, q)), joinable(left, right, qw, qv, (n, m), (r, t)))
+        .when(next_of_same_operand(left, right, (k, x, qx, f, q)), *joinable(left, right, qw, qv, (n, m), (r, t)))
     )
