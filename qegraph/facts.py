@@ -51,6 +51,7 @@ DECLARATIONS = """
 (function parts (T) i64 :merge (min old new))
 (function next-sibling (K T Q F Q Dims i64) i64 :merge (min old new))
 (function block (K) i64 :no-merge)
+(function stretch (M Dims) i64 :no-merge)
 (relation inverse (M M))
 (relation keeps-order (M Dims))
 (relation gates (F F))
@@ -107,6 +108,7 @@ _DATA = f"""
 (= q (Groups4 s g)) (constant s) (= t (shape s)) (= l (vec-push (vec-set t 1 1) g)) => (set (layout q) l)
 (= q (JoinedParams p r n m)) (= l (layout p)) => (set (layout q) l)
 (= q (Scaled p c)) (= d (q-dtype p)) => (set (q-dtype q) d)
+(= q (CutParams p a n)) (= d (q-dtype p)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= k (Linear)) => (set (kind-name k) "linear") (set (spatial-dims k) 0) (set (block k) 1)
 (= k (Linear4)) => (set (kind-name k) "linear4") (set (block k) 1)
 (= k (WeightOnly4)) => (set (kind-name k) "weight-only4") (set (block k) {WEIGHT_ONLY4_BLOCK})
@@ -148,6 +150,8 @@ _TENSORS = """
 (= e (Joined x y n m)) => (constant e)
 (= e (Joined x y n m)) (= s (shape x)) (= d (dtype x)) (= t (vec-set s 0 (+ n m))) => (set (shape e) t) (set (dtype e) d)
 (= e (Joined x y n m)) (= s (shape y)) (= d (dtype y)) (= t (vec-set s 0 (+ n m))) => (set (shape e) t) (set (dtype e) d)
+(= e (Cut x a n)) => (constant e)
+(= e (Cut x a n)) (= s (shape x)) (= d (dtype x)) (= t (vec-set s 0 n)) => (set (shape e) t) (set (dtype e) d)
 (= e (Softmax x c m)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (QBinary f x qx y qy q)) (= s (shape x)) (= d (q-dtype q)) => (set (shape e) s) (set (dtype e) d)
 (= e (QGemm (Linear4) x qx w qw b o qo f (Real d))) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (* 2 (* (vec-get v 0) (vec-get v 3))))) => (set (shape e) y) (set (dtype e) d)
@@ -226,7 +230,7 @@ _KERNEL = """
 
 # Linears on the same activation, in the order of the source: `place` is an e-class's last source value, that of a
 # joined one its last part's; `parts` is how many linears of the source a weight is of. Those whose weights can't be
-# joined (no constant, no layout) are passed over.
+# joined (no constant, no layout) are passed over: the parts a linear was cut into, too, or they would become it again.
 _SIBLINGS = """
 (= e (N i)) (= e (QGemm k x qx w qw b (Nothing) (Absent) f q)) (joins (kind-name k)) (constant w) (float32-or-nothing b) (constant b) (= l (layout qw)) => (set (place e) i) (set (parts w) 1)
 (= e (Part x a n)) (= i (place e)) => (set (place x) i)

@@ -1,15 +1,22 @@
-"""Several linears on the same activation as one: their weights, scales and biases are constants, joined beforehand."""
+"""Several linears on the same activation as one, and one as several: constants are joined, or cut, beforehand."""
 
 from qegraph.lang import (
     Integer,
     Kind,
+    Move,
     QParams,
     Tensor,
     UnaryFn,
     absent,
+    cut,
+    cut_params,
+    cuts,
+    is_constant,
     joinable,
     joined,
     joined_params,
+    linear,
+    move,
     next_of_same_operand,
     nothing,
     part,
@@ -37,3 +44,13 @@ def two_linears_as_one(
         .to(part(both, r, t))
         .when(next_of_same_operand(left, right, (k, x, qx, f, q)), *joinable(left, right, qw, qv, (n, m), (r, t)))
     )
+
+
+@rule
+def part_as_linear(
+    m: Move, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor, f: UnaryFn, q: QParams, s: Integer, n: Integer
+) -> Rewrite:
+    """outputs s to s + n of linear(x, w, b) = linear(x, w[s : s + n], b[s : s + n]), which can be stored its own way"""
+    whole = qgemm(linear(), x, qx, w, qw, b, nothing(), absent(), f, q)
+    own = qgemm(linear(), x, qx, cut(w, s, n), cut_params(qw, s, n), cut(b, s, n), nothing(), absent(), f, q)
+    return rewrite(move(m, whole)).to(own).when(cuts(m, whole, s, n), is_constant(b))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qegraph.lang.guards import codes_of, kernel_present, same_shape, spans_dtype
+from qegraph.lang.guards import ROOT, codes_of, kernel_present, same_shape, spans_dtype
 from qegraph.lang.rule import Guard
 from qegraph.lang.terms import Dims, Expr, Integer, Kind, Move, Number, QParams, Tensor, UnaryFn
 
@@ -59,6 +59,16 @@ def joinable(
             "what is packed in blocks of rows is joined block by block: all weights but the last must fill theirs",
             (f"(= 0 (% {n} (block {kind})))",),
         ),
+    )
+
+
+def cuts(m: Move, x: Tensor, start: Integer, length: Integer) -> Guard:
+    """The matched value is x[..., start : start + length]. Binds start and length."""
+    return Guard(
+        "cuts",
+        "only a stretch of the last dim, known when the graph is made, is a linear of its own",
+        (f"(= {start} (stretch {m} (shape {x})))", f"(= {length} (last-dim {ROOT}))"),
+        (start, length),
     )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+from qegraph.lang.constants import cut as cut
+from qegraph.lang.constants import cut_params as cut_params
 from qegraph.lang.constants import filled as filled
 from qegraph.lang.constants import joined as joined
 from qegraph.lang.constants import joined_params as joined_params

@@ -251,6 +251,10 @@ def _scales(emission: Emission, qw: Data) -> torch.Tensor:
     if qw.name == "JoinedParams":
         first, second, n, m = qw.args
         return torch.cat([_scales(emission, first).expand(n), _scales(emission, second).expand(m)])
+    if qw.name == "CutParams":
+        inner, start, length = qw.args
+        scales = _scales(emission, inner)
+        return scales if scales.numel() == 1 else scales.narrow(0, start, length)
     return emission.constant(qw.args[0].number)
 
 
