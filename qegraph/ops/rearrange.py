@@ -109,7 +109,7 @@ def _note_stretch(reading: Reading, m: Move, call: Value, part: Value | None) ->
         return
     rest = list(call.args[1:])
     rest[position - 1] = 0
-    made = call.target(torch.arange(shape[-1]), *rest)
+    made = call.target(torch.arange(shape[-1], device="cpu"), *rest)
     kept: list[int] = (made if part is None else made[part.args[1]]).tolist()
     if kept and kept == list(range(kept[0], kept[0] + len(kept))):
         reading.fact("stretch", m, shape, value=kept[0])
