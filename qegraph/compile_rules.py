@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any
 
@@ -15,31 +15,47 @@ DIAGNOSIS = "diagnosis"
 
 
 def statements(rule: Rule) -> Iterator[str]:
-    """The rewrite. `match NAME(root, variables...)` records each time it holds; rules only add.
+    """The rewrite. `match NAME(roots..., variables...)` records each time it holds; rules only add.
 
-    A one-way rule hides the e-node it has matched, so that nothing is made of it any more.
+    A one-way rule hides the e-nodes it has matched, so that nothing is made of them any more.
     """
-    yield f"(relation {match_table(rule)} (T {' '.join(rule.variables.values())}))"
+    roots = _roots(rule)
+    yield f"(relation {match_table(rule)} ({' '.join(['T' for _ in roots] + list(rule.variables.values()))}))"
     guards = " ".join(fact for guard in rule.guards for fact in guard.facts)
-    row = f"({match_table(rule)} {ROOT} {' '.join(rule.variables)})"
-    for number, lhs in enumerate(orders(rule.lhs)):
-        given_up = f" (subsume {lhs})" if rule.one_way else ""
+    row = f"({match_table(rule)} {' '.join([*roots, *rule.variables])})"
+    unions = " ".join(f"(union {root} {each.rhs})" for root, each in zip(roots, rule.equalities, strict=True))
+    for number, lefts in enumerate(_lefts(rule)):
+        given_up = "".join(f" (subsume {lhs})" for lhs in lefts if rule.one_way)
         yield (
-            f"(rule ((= {ROOT} {lhs}) {guards}) ((union {ROOT} {rule.rhs}) {row}{given_up}) "
+            f"(rule ({_found(roots, lefts)} {guards}) ({unions} {row}{given_up}) "
             f':ruleset {RULESET} :name "{rule.name}/{number}")'
         )
 
 
 def diagnosis(rule: Rule) -> Iterator[str]:
     """`near NAME/i (root)`: the structure and the first i guards hold; i = 0 is the structure alone."""
+    roots = _roots(rule)
     for count in range(len(rule.guards) + 1):
         table = near_table(rule, count)
         facts = " ".join(fact for guard in rule.guards[:count] for fact in guard.facts)
         yield f"(relation {table} (T))"
-        for number, lhs in enumerate(orders(rule.lhs)):
-            yield (
-                f'(rule ((= {ROOT} {lhs}) {facts}) (({table} {ROOT})) :ruleset {DIAGNOSIS} :name "{table}/{number}")'
-            )
+        rows = " ".join(f"({table} {root})" for root in roots)
+        for number, lefts in enumerate(_lefts(rule)):
+            yield f'(rule ({_found(roots, lefts)} {facts}) ({rows}) :ruleset {DIAGNOSIS} :name "{table}/{number}")'
+
+
+def _roots(rule: Rule) -> list[str]:
+    """The variables of the values that are matched, one for each equality; guards know the first."""
+    return [ROOT, *(f"{ROOT}-{number}" for number in range(1, len(rule.equalities)))]
+
+
+def _lefts(rule: Rule) -> Iterator[tuple[Expr, ...]]:
+    """The left sides, in all their orders."""
+    return product(*(orders(each.lhs) for each in rule.equalities))
+
+
+def _found(roots: Iterable[str], lefts: Iterable[Expr]) -> str:
+    return " ".join(f"(= {root} {lhs})" for root, lhs in zip(roots, lefts, strict=True))
 
 
 def match_table(rule: Rule) -> str:

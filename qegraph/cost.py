@@ -63,6 +63,9 @@ class Rates:
     weight_only_bfloat16_macs: float = 30_000.0
     weight_only_float32_macs: float = 1_700.0
     weight_only_float16_macs: float = 750.0
+    weight_only4_bfloat16_macs: float = 46_000.0
+    weight_only4_float32_macs: float = 670.0
+    weight_only4_float16_macs: float = 410.0
     half_linear_call: float = 40.0
     half_linear_macs: float = 60_000.0
     half_weight: float = 1_500.0
@@ -86,7 +89,7 @@ a dequantize before a contraction is not."""
 PER_THREAD = (
     "int8_macs", "float_macs", "bfloat16_macs", "float8_macs", "float8_decoded", "bandwidth", "pooled",
     "half_linear_macs", "half_weight", "zero_point_weights", "weight_only_bfloat16_macs", "weight_only_float32_macs",
-    "weight_only_float16_macs",
+    "weight_only_float16_macs", "weight_only4_bfloat16_macs", "weight_only4_float32_macs", "weight_only4_float16_macs",
 )  # fmt: skip
 """Fields of `Rates` that grow with the number of threads."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from qegraph.kernels import (
     FLOATS,
     MAX_REDUCTION,
+    WEIGHT_ONLY4_BLOCK,
     WEIGHT_ONLY_DEPTH,
     WEIGHTS,
     accepting,
@@ -48,7 +49,9 @@ DECLARATIONS = """
 (relation attends (String))
 (function place (T) i64 :merge (max old new))
 (function parts (T) i64 :merge (min old new))
-(function next-sibling (K T Q F Q i64) i64 :merge (min old new))
+(function next-sibling (K T Q F Q Dims i64) i64 :merge (min old new))
+(function block (K) i64 :no-merge)
+(function stretch (M Dims) i64 :no-merge)
 (relation inverse (M M))
 (relation keeps-order (M Dims))
 (relation gates (F F))
@@ -80,7 +83,7 @@ DECLARATIONS = """
 RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
 
 # Quantization parameters, kinds and functions.
-_DATA = """
+_DATA = f"""
 (= q (PerTensor s z lo hi d)) => (set (q-dtype q) d) (set (storage q) "codes") (per-tensor q) (along-outputs q)
 (= q (PerTensor s z lo hi d)) => (set (step q) s)
 (= q (PerTensor s z lo hi d)) (> s 0.0) (< s 1e30) => (positive q)
@@ -102,10 +105,13 @@ _DATA = """
 (= q (PerChannel s z a lo hi d)) (= l (vec-empty)) => (set (layout q) l)
 (= q (Float8 s)) (= l (vec-empty)) => (set (layout q) l)
 (= q (Blocks4 s z c)) (= t (shape s)) (= l (vec-set t 0 1)) => (set (layout q) l)
+(= q (Groups4 s g)) (constant s) (= t (shape s)) (= l (vec-push (vec-set t 1 1) g)) => (set (layout q) l)
 (= q (JoinedParams p r n m)) (= l (layout p)) => (set (layout q) l)
 (= q (Scaled p c)) (= d (q-dtype p)) => (set (q-dtype q) d)
-(= k (Linear)) => (set (kind-name k) "linear") (set (spatial-dims k) 0)
-(= k (Linear4)) => (set (kind-name k) "linear4")
+(= q (CutParams p a n)) (= d (q-dtype p)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
+(= k (Linear)) => (set (kind-name k) "linear") (set (spatial-dims k) 0) (set (block k) 1)
+(= k (Linear4)) => (set (kind-name k) "linear4") (set (block k) 1)
+(= k (WeightOnly4)) => (set (kind-name k) "weight-only4") (set (block k) {WEIGHT_ONLY4_BLOCK})
 (= k (Conv s p d g)) (= n (vec-length s)) => (set (spatial-dims k) n)
 (= k (Conv s p d g)) (= 1 (vec-length s)) => (set (kind-name k) "conv1d")
 (= k (Conv s p d g)) (= 2 (vec-length s)) => (set (kind-name k) "conv2d")
@@ -144,9 +150,12 @@ _TENSORS = """
 (= e (Joined x y n m)) => (constant e)
 (= e (Joined x y n m)) (= s (shape x)) (= d (dtype x)) (= t (vec-set s 0 (+ n m))) => (set (shape e) t) (set (dtype e) d)
 (= e (Joined x y n m)) (= s (shape y)) (= d (dtype y)) (= t (vec-set s 0 (+ n m))) => (set (shape e) t) (set (dtype e) d)
+(= e (Cut x a n)) => (constant e)
+(= e (Cut x a n)) (= s (shape x)) (= d (dtype x)) (= t (vec-set s 0 n)) => (set (shape e) t) (set (dtype e) d)
 (= e (Softmax x c m)) (= s (shape x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)
 (= e (QBinary f x qx y qy q)) (= s (shape x)) (= d (q-dtype q)) => (set (shape e) s) (set (dtype e) d)
 (= e (QGemm (Linear4) x qx w qw b o qo f (Real d))) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (* 2 (* (vec-get v 0) (vec-get v 3))))) => (set (shape e) y) (set (dtype e) d)
+(= e (QGemm (WeightOnly4) x qx w qw b o qo f q)) (= s (shape x)) (= v (shape w)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y)
 (= e (Part x a n)) (= s (shape x)) (= d (dtype x)) (= t (vec-push (vec-pop s) n)) => (set (shape e) t) (set (dtype e) d)
 (= e (WeightOnly x w c)) (= s (shape x)) (= v (shape w)) (= d (dtype x)) (= y (vec-push (vec-pop s) (vec-get v 0))) => (set (shape e) y) (set (dtype e) d)
 (= e (IntMatmul x y z)) (= s (shape x)) (= v (shape y)) (= r (vec-push (vec-pop s) (vec-get v 1))) => (set (shape e) r) (set (dtype e) "int32")
@@ -200,9 +209,9 @@ _CONSTANTS = f"""
 _KERNEL = """
 (= e (Gemm k x (Dequantize w q t) b)) (= b (Nothing)) => (bias-fits b w)
 (= e (Gemm k x (Dequantize w q t) b)) (= v (shape w)) (= n (vec-get v 0)) (= (shape b) (vec-of n)) (float-dtype (dtype b)) => (bias-fits b w)
-(= e (QGemm k x qx w qw b o qo f (Real "float32"))) => (from-accumulator e)
+(= e (QGemm k x qx w qw b o qo f (Real "float32"))) (per-tensor qx) => (from-accumulator e)
 (= e (Moved m x)) (from-accumulator x) => (from-accumulator e)
-(= e (QGemm k x qx w qw b o qo (Fn "identity" 0.0 0.0) (Real "float32"))) => (absorbs e)
+(= e (QGemm k x qx w qw b o qo (Fn "identity" 0.0 0.0) (Real "float32"))) (per-tensor qx) => (absorbs e)
 (= e (Cast x d)) (absorbs x) => (absorbs e)
 (= e (Moved m x)) (absorbs x) => (absorbs e)
 (= e (Dequantize w (PerTensor s z lo hi d) t)) (constant w) (> s 1e-30) => (scales-fit (PerTensor s z lo hi d) w)
@@ -219,13 +228,14 @@ _KERNEL = """
 (= e (MaxPool x a b c d f)) (below-128 x) => (below-128 e)
 """  # noqa: E501
 
-# Linears on the same codes, in the order of the source: `place` is an e-class's last source value, that of a joined one
-# its last part's; `parts` is how many linears of the source a weight is of.
+# Linears on the same activation, in the order of the source: `place` is an e-class's last source value, that of a
+# joined one its last part's; `parts` is how many linears of the source a weight is of. Those whose weights can't be
+# joined (no constant, no layout) are passed over: the parts a linear was cut into, too, or they would become it again.
 _SIBLINGS = """
-(= e (N i)) (= e (QGemm k x qx w qw b (Nothing) (Absent) f q)) (joins (kind-name k)) => (set (place e) i) (set (parts w) 1)
+(= e (N i)) (= e (QGemm k x qx w qw b (Nothing) (Absent) f q)) (joins (kind-name k)) (constant w) (float32-or-nothing b) (constant b) (= l (layout qw)) => (set (place e) i) (set (parts w) 1)
 (= e (Part x a n)) (= i (place e)) => (set (place x) i)
 (= e (Joined w v n m)) (= a (parts w)) (= b (parts v)) => (set (parts e) (+ a b))
-(= i (place e)) (= e (N i)) (= j (place g)) (= g (N j)) (= e (QGemm k x qx w qw b (Nothing) (Absent) f q)) (= g (QGemm k x qx v qv c (Nothing) (Absent) f q)) (< i j) => (set (next-sibling k x qx f q i) j)
+(= i (place e)) (= e (N i)) (= j (place g)) (= g (N j)) (= e (QGemm k x qx w qw b (Nothing) (Absent) f q)) (= g (QGemm k x qx v qv c (Nothing) (Absent) f q)) (< i j) (= l (layout qw)) (= l (layout qv)) => (set (next-sibling k x qx f q l i) j)
 """  # noqa: E501
 
 _FLOAT8 = "(= e (Dequantize x q t)) (= q (Float8 s)) => (exact-here x q)"
@@ -272,7 +282,7 @@ def _rows() -> Iterator[tuple[str, ...]]:
     yield from (("attends", dtype) for dtype in ("uint8", "float8_e4m3fn"))
     yield from (("stores", *row) for row in (("codes", "codes"), ("dynamic", "codes"), ("float8", "float8")))
     yield from (("present", name) for name in present)
-    yield ("joins", "linear")
+    yield from (("joins", kind) for kind in ("linear", "weight-only4"))
     if "da8w4_linear" in present:
         yield ("joins", "linear4")
 

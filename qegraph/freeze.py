@@ -150,17 +150,18 @@ class Freezer:
         rule_names: defaultdict[int, dict[str, None]] = defaultdict(dict)
         matched: defaultdict[int, dict[int, None]] = defaultdict(dict)
         for rule in rules:
-            lefts = orders(rule.lhs)
+            sides = [(orders(each.lhs), each.rhs) for each in rule.equalities]
             for inputs, _ in self.tables[match_table(rule)].rows:
-                bound = dict(zip(rule.variables, inputs[1:], strict=True))
-                made: list[int] = []
-                self._evaluate(rule.rhs, bound, lookup, made, [])
-                used: list[int] = [self._number(inputs[0])]
-                for left in lefts:
-                    self._evaluate(left, bound, lookup, [], used)
-                for index in made:
-                    rule_names[index][rule.name] = None
-                    matched[index].update(dict.fromkeys(used))
+                bound = dict(zip(rule.variables, inputs[len(sides) :], strict=True))
+                for root, (lefts, rhs) in zip(inputs, sides, strict=False):
+                    made: list[int] = []
+                    self._evaluate(rhs, bound, lookup, made, [])
+                    used: list[int] = [self._number(root)]
+                    for left in lefts:
+                        self._evaluate(left, bound, lookup, [], used)
+                    for index in made:
+                        rule_names[index][rule.name] = None
+                        matched[index].update(dict.fromkeys(used))
         return Evidence({index: (tuple(names), tuple(matched[index])) for index, names in rule_names.items()})
 
     def _evaluate(self, term: Any, bound: dict[str, Any], lookup: Any, made: list[int], used: list[int]) -> Any:

@@ -61,9 +61,7 @@ def _price(cost: CostFunction | Source, of: Search, target: Target) -> tuple[lis
         raise ValueError(f'cost must be "estimated", "measured" or a function of (snapshot, e-node), got {cost!r}')
     if target == "compiled":
         if cost == "measured":
-            raise ValueError(
-                'cost="measured" times kernels as they run eagerly; use "estimated" with target="compiled"'
-            )
+            raise ValueError('cost="measured" is about eager runs; with target="compiled" use "estimated"')
         return estimates(of, COMPILED.on(torch.get_num_threads())), "estimated for compiled code"
     if target != "eager":
         raise ValueError(f'target must be "eager" or "compiled", got {target!r}')

@@ -28,7 +28,7 @@ class Contraction:
 
     name      the emitted node; `source` the value of the input graph it computes.
     kind      of the source, whichever kernel runs it: linear, conv, matmul; "average pool" if run as a convolution;
-              "linear with int8 weight" or "float16 weight" if the activation is a float.
+              "linear with int8 weight" (or int4, float16) if the activation is a float.
     int8      an int8 kernel runs it.
     post_ops  what the kernel takes in: "add", and the unary function.
     rules     names of the rules that made it.
@@ -207,7 +207,11 @@ def _with_readers(
     return {**quantized, **failures}
 
 
-_NARROW = {"_weight_int8pack_mm": "linear with int8 weight", "dynamic_fp16": "linear with float16 weight"}
+_NARROW = {
+    "_weight_int8pack_mm": "linear with int8 weight",
+    "_weight_int4pack_mm": "linear with int4 weight",
+    "dynamic_fp16": "linear with float16 weight",
+}
 """Kernels that read a narrow weight and a float activation."""
 
 

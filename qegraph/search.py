@@ -87,4 +87,6 @@ def search(program: Program, rules: Sequence[Rule], budget: Budget, clock: Clock
 
 
 def _makes(rule: Rule, source: str, kernel: str) -> bool:
-    return rule.lhs.head == source and any(term.head == kernel for term in subterms(rule.rhs))
+    return any(
+        each.lhs.head == source and any(term.head == kernel for term in subterms(each.rhs)) for each in rule.equalities
+    )

@@ -84,7 +84,7 @@ class Snapshot:
 
     @cached_property
     def last_read(self) -> Mapping[int, int]:
-        """e-class -> the last source value that reads it, itself or dequantized or as a view. Roots are read at the end."""
+        """e-class -> the last source value that reads it, itself, dequantized or as a view; results are read last."""
         last: dict[int, int] = {}
         reading = (node for node in self.nodes if node.eclass in self.sources)
         for node in sorted(reading, key=lambda each: self.sources[each.eclass][0], reverse=True):

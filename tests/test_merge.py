@@ -132,3 +132,17 @@ def test_many_linears_are_chosen_exactly() -> None:
     fast = checked(net(run, parts, [x]), [x])
     assert b.kinds(fast) == ["qlinear_pointwise.default"] * 4
     assert "at most 0.00% above" in str(qegraph.explain(fast))
+
+
+def test_each_part_knows_its_own_linear() -> None:
+    """One rule states two equalities: the product comes of both linears, a part of one."""
+    parts, run = heads(2)
+    gm = net(run, parts, [torch.randn(4, 24)])
+    linears = [node.name for node in gm.graph.nodes if "linear" in str(node.target)]
+    made = [node.meta["qegraph"] for node in qegraph.optimize(gm).graph.nodes if "qegraph" in node.meta]
+    product = next(each for each in made if each["op"] == "QGemm")
+    sliced = [each for each in made if each["op"] == "Part"]
+    assert "two-linears-as-one" in product["rules"] and set(linears) <= set(product["from"])
+    assert [each["rules"] for each in sliced] == [("two-linears-as-one",)] * 2
+    assert [each["equals"] for each in sliced] == linears
+    assert [set(linears) & set(each["from"]) for each in sliced] == [{name} for name in linears]

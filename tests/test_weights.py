@@ -16,7 +16,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 import qegraph
+from qegraph.capture import capture
+from qegraph.encode import encode
+from qegraph.freeze import Freezer
+from qegraph.load_rules import by_name, select
 from qegraph.pricing import CostFunction, default_cost
+from qegraph.saturate import Budget, near_misses, saturate
 from qegraph.snapshot import ENode, Snapshot
 
 aten = torch.ops.aten
@@ -271,12 +276,118 @@ def test_narrow_weights_in_the_report() -> None:
 # -- int4 --------------------------------------------------------------------------------------------------------------
 
 
-def test_int4_products_stay_as_they_are() -> None:
-    packed = aten._convert_weight_to_int4pack_for_cpu(torch.randint(0, 16, (64, 128), dtype=torch.int32), 1)
-    scales = torch.rand(4, 64, 2).bfloat16()
-    holder = nn.ParameterList([scales]).requires_grad_(False)
-    holder.codes = nn.Buffer(packed)
-    x = torch.randn(4, 128).bfloat16()
-    gm = net(lambda h, x: aten._weight_int4pack_mm_for_cpu(x, h.codes, 32, h[0]), [holder], [x])
+class Int4(nn.Module):
+    """A linear over packed 4-bit weights; `kept` are the packed weight and what aten makes of its groups."""
+
+    def __init__(self, n: int = 64, k: int = 128, group: int = 32, dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__()
+        codes = torch.randint(0, 16, (n, k), dtype=torch.int32)
+        self.codes = nn.Buffer(aten._convert_weight_to_int4pack_for_cpu(codes, 1))
+        self.params = nn.Buffer(
+            torch.stack([torch.rand(k // group, n) * 0.01, torch.randn(k // group, n)], -1).to(dtype)
+        )
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:
+        return aten._weight_int4pack_mm_for_cpu(x, self.codes, self.group, self.params)
+
+
+def each(*args: Any) -> tuple[Tensor, ...]:
+    *parts, x = args
+    return tuple(part(x) for part in parts)
+
+
+def int4_products(gm: GraphModule, *inputs: Tensor) -> int:
+    """How many products the optimised graph runs, after asserting that their results are the same bits."""
     fast = qegraph.optimize(gm)
-    assert has(fast, "_weight_int4pack_mm_for_cpu") == 1 and torch.equal(fast(x), gm(x))
+    for wanted, found in zip(gm(*inputs), fast(*inputs), strict=True):
+        assert torch.equal(wanted, found) and found.is_contiguous()
+    return has(fast, "_weight_int4pack_mm_for_cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("sizes", [(64, 64), (192, 64, 64), (128, 64, 64, 80), (64, 128, 16)], ids=str)
+@pytest.mark.parametrize("rows", [1, 7])
+def test_int4_products_run_as_one(dtype: torch.dtype, sizes: tuple[int, ...], rows: int) -> None:
+    x = torch.randn(rows, 128).to(dtype)
+    gm = net(each, [Int4(n, dtype=dtype) for n in sizes], [x])
+    assert int4_products(gm, x) == 1
+
+
+def test_int4_of_any_group_size() -> None:
+    x = torch.randn(4, 512).bfloat16()
+    for group in (32, 64, 128, 256):
+        assert int4_products(net(each, [Int4(k=512, group=group) for _ in range(3)], [x]), x) == 1
+
+
+def test_int4_beside_other_readers() -> None:
+    x = torch.randn(4, 128).bfloat16()
+    gm = net(lambda f, g, x: (f(x), x * 2, F.silu(g(x)), x.sum(-1)), [Int4(), Int4()], [x])
+    assert int4_products(gm, x) == 1
+
+
+def test_int4_of_int4() -> None:
+    """The kernel refuses an activation that is a part of a joined product, as it is no dense matrix."""
+    x = torch.randn(4, 128).bfloat16()
+    parts = [Int4(128), Int4(128), Int4(64), Int4(64), Int4(64)]
+    gm = net(lambda a, b, c, d, e, x: (b(x), c(a(x)), d(a(x)), e(a(x) * 2)), parts, [x])
+    assert int4_products(gm, x) == 3
+
+
+def test_int4_of_a_batch_of_any_size() -> None:
+    x = torch.randn(6, 128).bfloat16()
+    gm = b.build(b.Net(each, [Int4(), Int4()]), [x], (({0: torch.export.Dim("rows", max=64)},),), strict=False)
+    assert int4_products(gm, x) == int4_products(gm, x[:3]) == 1
+
+
+def test_int4_in_the_report_compiled_and_copied() -> None:
+    x = torch.randn(4, 128).bfloat16()
+    fast = qegraph.optimize(net(each, [Int4(), Int4()], [x]))
+    assert qegraph.explain(fast).summary == "1 linear with int4 weight: 0 int8; left: nothing"
+    for other in (copy.deepcopy(fast), torch.compile(fast)):
+        for wanted, found in zip(fast(x), other(x), strict=True):
+            assert torch.equal(wanted, found)
+
+
+def left_out(gm: GraphModule) -> set[str]:
+    """Names of the guards that kept products from running with a later one."""
+    program = capture(gm)
+    engine, _ = encode(program)
+    rule = by_name("two-linears-as-one")
+    saturate(engine, select(None), Budget())
+    near_misses(engine, [rule])
+    failures = Freezer(engine, program).failures([rule])
+    return {rule.guards[held].name for found in failures.values() for _, held in found if held < len(rule.guards)}
+
+
+INT4_ALONE: dict[str, tuple[str, Callable[[], Int4]]] = {
+    "weight is computed": ("next-of-same-operand", Int4),
+    "scales are computed": ("next-of-same-operand", Int4),
+    "another group size": ("next-of-same-operand", lambda: Int4(group=64)),
+    "half a block": ("whole-blocks", lambda: Int4(96)),
+}
+
+
+@pytest.mark.parametrize("case", INT4_ALONE)
+def test_int4_that_is_left_out(case: str) -> None:
+    """The one in the middle; those before and after it run as one, if it is none of theirs."""
+    reason, make = INT4_ALONE[case]
+    x = torch.randn(4, 128).bfloat16()
+
+    def run(f: Int4, g: Int4, h: Int4, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, ...]:
+        codes = g.codes ^ y if "weight" in case else g.codes
+        params = g.params * z if "scales" in case else g.params
+        return f(x), aten._weight_int4pack_mm_for_cpu(x, codes, g.group, params), h(x)
+
+    inputs = [x, torch.tensor([3], dtype=torch.uint8), torch.tensor([2.0]).bfloat16()]
+    gm = net(run, [Int4(), make(), Int4()], inputs)
+    assert int4_products(gm, *inputs) == 2
+    assert reason in left_out(gm)
+
+
+def test_int4_scales_that_are_not_dense_stay() -> None:
+    """The kernel misreads them, and the result must stay what it is."""
+    x, parts = torch.randn(4, 128).bfloat16(), [Int4(), Int4()]
+    for part in parts:
+        part.params = nn.Buffer(part.params.transpose(0, 1).contiguous().transpose(0, 1))
+    assert int4_products(net(each, parts, [x]), x) == 2

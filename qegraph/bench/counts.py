@@ -22,7 +22,12 @@ _ACTIVATIONS = _CLAMPS | _SMOOTH
 _LINEARS = {"linear", "addmm", "mm", "bmm", "baddbmm", "matmul", "_linear_pointwise", "_mkl_linear"}
 _CONVOLUTIONS = {"convolution", "conv1d", "conv2d", "conv3d", "_convolution_pointwise"}
 _FLOAT_GEMMS = _LINEARS | _CONVOLUTIONS
-_PACKED = {"linear_dynamic_fp16", "linear_relu_dynamic_fp16", "_weight_int8pack_mm"}
+_PACKED = {
+    "linear_dynamic_fp16",
+    "linear_relu_dynamic_fp16",
+    "_weight_int8pack_mm",
+    "_weight_int4pack_mm_for_cpu",
+}
 _ARITHMETIC = {"add", "sub", "rsub", "mul", "div"}
 _CASTS = {"to", "_to_copy", "convert_element_type"}
 
@@ -31,7 +36,7 @@ _CASTS = {"to", "_to_copy", "convert_element_type"}
 class Counts:
     """Nodes of one graph by kind; `nodes` is all calls, without inputs, constants and the output.
 
-    int8_gemms  by a oneDNN kernel of quantized weights; `packed_gemms` of float activations and fp16 or int8 weights.
+    int8_gemms  by a oneDNN kernel of quantized weights; `packed_gemms` of float activations and narrow weights.
     arithmetic  other float sums and products, casts of floats that are no constants, and integer products whose
                 scales are still to be applied.
     """

@@ -29,7 +29,7 @@ class _Exact(TorchDispatchMode):
         name = func.__name__.split(".")[0]
         if name.startswith(("quantize_", "choose_qparams")):
             return func(*pytree.tree_map(_single, args), **(kwargs or {}))
-        if name.startswith("dequantize_"):
+        if name.startswith(("dequantize_", "_weight_int4pack_mm")):  # they have no kernel for float64
             return func(*pytree.tree_map(_single, args)).double()
         return func(*pytree.tree_map(_double, args), **pytree.tree_map(_double, kwargs or {}))
 

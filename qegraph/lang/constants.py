@@ -23,6 +23,18 @@ def joined_params(q: QParams, p: QParams, n: Integer | int, m: Integer | int) ->
     raise NotImplementedError
 
 
+@constructor("Cut")
+def cut(x: Tensor, start: Integer | int, length: Integer | int) -> Tensor:
+    """The constant x[start : start + length]; a cut of `nothing()` is nothing."""
+    raise NotImplementedError
+
+
+@constructor("CutParams")
+def cut_params(q: QParams, start: Integer | int, length: Integer | int) -> QParams:
+    """q for the entries start to start + length along dim 0. Weights only."""
+    raise NotImplementedError
+
+
 @constructor("OffsetBias")
 def offset_bias(b: Tensor, w: Tensor, qw: QParams, scale: Number | float, zero_point: Integer | int) -> Tensor:
     """The constant b - scale * zero_point * s_w[n] * sum(w[n]): what a zero point of the activation adds, taken off."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from qegraph.lang.guards import codes_of, kernel_present, same_shape, spans_dtype
+from qegraph.lang.guards import ROOT, codes_of, kernel_present, same_shape, spans_dtype
 from qegraph.lang.rule import Guard
 from qegraph.lang.terms import Dims, Expr, Integer, Kind, Move, Number, QParams, Tensor, UnaryFn
 
 
 def next_of_same_operand(left: Tensor, right: Tensor, key: tuple[Expr, ...]) -> Guard:
-    """Of the contractions that share the key (activation, its parameters, post-op, output), `right` is the one that
-    follows `left` in the source. Binds what is new in either.
+    """Of the contractions that share the key (activation, its parameters, post-op, output) and how their weights are
+    laid out, `right` is the one that follows `left` in the source. Binds what is new in either.
     """
+    layout = f"(layout {list(left.args or ())[4]})"
     return Guard(
         "next-of-same-operand",
-        "only contractions of the same codes with the same post-op and output run as one",
-        (f"(= j (next-sibling {' '.join(map(str, key))} (place {left})))", f"(= (N j) {right})"),
+        "only contractions of the same activation, with the same post-op and output, run as one; their weights, scales "
+        "and biases must be constants, and weights stored alike",
+        (f"(= j (next-sibling {' '.join(map(str, key))} {layout} (place {left})))", f"(= (N j) {right})"),
         (left, right),
     )
 
@@ -30,26 +32,43 @@ def joinable(
     qv: QParams,
     entries: tuple[Integer, Integer],
     outputs: tuple[Integer, Integer],
-) -> Guard:
+) -> tuple[Guard, ...]:
     """Binds, for the contractions left and right, the sizes of dim 0 of their weights and their numbers of outputs."""
-    _, _, _, w, _, b, *_ = list(left.args or ())
+    kind, _, _, w, _, b, *_ = list(left.args or ())
     _, _, _, v, _, c, *_ = list(right.args or ())
     (n, m), (r, t) = entries, outputs
-    return Guard(
-        "joinable",
-        f"at most {MOST_PARTS} weights and biases of one layout are joined, when the graph is made: all constants",
-        (
-            f"(= {n} (vec-get (shape {w}) 0))",
-            f"(= {m} (vec-get (shape {v}) 0))",
-            f"(= {r} (last-dim {left}))",
-            f"(= {t} (last-dim {right}))",
-            *(f"(constant {each})" for each in (w, v, b, c)),
-            *(f"(float32-or-nothing {each})" for each in (b, c)),
-            f"(= (vec-set (shape {w}) 0 1) (vec-set (shape {v}) 0 1))",
-            f"(= (layout {qw}) (layout {qv}))",
-            f"(< (parts {w}) {MOST_PARTS})",
+    return (
+        Guard(
+            "joinable",
+            f"at most {MOST_PARTS} weights and biases of one layout are joined, when the graph is made: all constants",
+            (
+                f"(= {n} (vec-get (shape {w}) 0))",
+                f"(= {m} (vec-get (shape {v}) 0))",
+                f"(= {r} (last-dim {left}))",
+                f"(= {t} (last-dim {right}))",
+                *(f"(constant {each})" for each in (w, v, b, c)),
+                *(f"(float32-or-nothing {each})" for each in (b, c)),
+                f"(= (vec-set (shape {w}) 0 1) (vec-set (shape {v}) 0 1))",
+                f"(= (layout {qw}) (layout {qv}))",
+                f"(< (parts {w}) {MOST_PARTS})",
+            ),
+            (n, m, r, t),
         ),
-        (n, m, r, t),
+        Guard(
+            "whole-blocks",
+            "what is packed in blocks of rows is joined block by block: all weights but the last must fill theirs",
+            (f"(= 0 (% {n} (block {kind})))",),
+        ),
+    )
+
+
+def cuts(m: Move, x: Tensor, start: Integer, length: Integer) -> Guard:
+    """The matched value is x[..., start : start + length]. Binds start and length."""
+    return Guard(
+        "cuts",
+        "only a stretch of the last dim, known when the graph is made, is a linear of its own",
+        (f"(= {start} (stretch {m} (shape {x})))", f"(= {length} (last-dim {ROOT}))"),
+        (start, length),
     )
 
 

@@ -26,13 +26,24 @@ class Guard:
 
 
 @dataclass(frozen=True)
-class Rewrite:
-    """What a rule's function returns: two equal terms, and when they are equal."""
+class Equality:
+    """Two equal terms; `rhs` is made where `lhs` is found."""
 
     lhs: Tensor
     rhs: Tensor
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """What a rule's function returns: equal terms, and when they are equal. Most laws state one equality."""
+
+    equalities: tuple[Equality, ...]
     guards: tuple[Guard, ...] = ()
     is_one_way: bool = False
+
+    def and_(self, lhs: Tensor) -> _Left:
+        """`rewrite(a).to(b).and_(c).to(d)`: wherever a and c both stand and the guards hold."""
+        return _Left(lhs, self.equalities)
 
     def when(self, *guards: Guard) -> Rewrite:
         return replace(self, guards=self.guards + guards)
@@ -45,9 +56,10 @@ class Rewrite:
 @dataclass(frozen=True)
 class _Left:
     lhs: Tensor
+    before: tuple[Equality, ...] = ()
 
     def to(self, rhs: Tensor) -> Rewrite:
-        return Rewrite(self.lhs, rhs)
+        return Rewrite((*self.before, Equality(self.lhs, rhs)))
 
 
 def rewrite(lhs: Tensor) -> _Left:
@@ -57,7 +69,7 @@ def rewrite(lhs: Tensor) -> _Left:
 
 @dataclass(frozen=True)
 class Rule:
-    """A named equality.
+    """A named equality, or several that hold together.
 
     name       kebab-case; also the test id, the command-line argument and the provenance tag.
     law        one line of algebra or plain words: the rule function's docstring.
@@ -69,8 +81,7 @@ class Rule:
 
     name: str
     law: str
-    lhs: Tensor
-    rhs: Tensor
+    equalities: tuple[Equality, ...]
     guards: tuple[Guard, ...]
     variables: Mapping[str, str]
     where: str
@@ -103,8 +114,7 @@ def _make(function: Callable[..., Rewrite], exact: bool) -> Rule:
     made_rule = Rule(
         name=name,
         law=law.splitlines()[0],
-        lhs=made.lhs,
-        rhs=made.rhs,
+        equalities=made.equalities,
         guards=made.guards,
         variables={key: value.sort for key, value in variables.items()},
         where=where,
@@ -116,8 +126,8 @@ def _make(function: Callable[..., Rewrite], exact: bool) -> Rule:
 
 
 def _check_bound(made: Rule) -> None:
-    """Every variable of the right side and every parameter occurs on the left or is bound by a guard."""
-    bound = {term.head for term in subterms(made.lhs) if term.is_variable}
+    """Every variable of a right side and every parameter occurs on a left one or is bound by a guard."""
+    bound = {term.head for each in made.equalities for term in subterms(each.lhs) if term.is_variable}
     bound |= {term.head for guard in made.guards for bind in guard.binds for term in subterms(bind) if term.is_variable}
     missing = sorted(set(made.variables) - bound)
     if missing:

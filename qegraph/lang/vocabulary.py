@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+from qegraph.lang.constants import cut as cut
+from qegraph.lang.constants import cut_params as cut_params
 from qegraph.lang.constants import filled as filled
 from qegraph.lang.constants import joined as joined
 from qegraph.lang.constants import joined_params as joined_params
@@ -89,6 +91,12 @@ def blocks4(scales: Tensor, zero_points: Tensor, compensation: Tensor) -> QParam
     raise NotImplementedError
 
 
+@constructor("Groups4")
+def groups4(scales_and_zeros: Tensor, group: Integer | int) -> QParams:
+    """The parameters of `weight_only4` weights, (inputs / group, outputs, 2): w = (code - 8) * scale + zero."""
+    raise NotImplementedError
+
+
 @constructor("Dynamic")
 def dynamic(scale: Tensor, zero_point: Tensor, low: Integer | int, high: Integer | int, dtype: Text | str) -> QParams:
     """`per_tensor` with a scale and a zero point computed at run time (one element each)."""
@@ -146,6 +154,12 @@ def linear4() -> Kind:
     raise NotImplementedError
 
 
+@constructor("WeightOnly4")
+def weight_only4() -> Kind:
+    """`linear` of floats over 4-bit weights as aten packs them: (outputs, inputs / 2) bytes, in blocks of rows."""
+    raise NotImplementedError
+
+
 @constructor("Gemm")
 def gemm(kind: Kind, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     """kind(x, w) + b, in floats. b is a vector over output channels, or `nothing()`."""
@@ -166,7 +180,8 @@ def qgemm(
     """The oneDNN int8 contraction, as stored in `out`: f(kind(dq(x), dq(w)) + b + dq(other)).
 
     Accumulates in int32, then works in float32; `out` and `qo` may be `real(dtype)`; no residual is
-    `nothing(), absent()`; no post-op is `identity()`. Numerics: `qegraph.kernels`.
+    `nothing(), absent()`; no post-op is `identity()`. Numerics: `qegraph.kernels`. Kinds of 4-bit weights are other
+    kernels, in their own arithmetic; that of `weight_only4` reads plain floats, so there qx is `real(dtype)` too.
     """
     raise NotImplementedError
 

@@ -13,7 +13,7 @@ from qegraph.cost import Rates, elements
 from qegraph.kernels import PARAMETERS, POST_OPS, accepted, name_of
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, permute, vec, view
-from qegraph.ops.linear4 import emit_linear4
+from qegraph.ops.linear4 import emit_linear4, emit_weight_only4, weight_only4_cost
 from qegraph.ops.quant import dtype_in, scale_of
 from qegraph.ops.table import Emission, Reading, emit_constant, evaluates, reads, word
 from qegraph.packing import PackedConv, PackedLinear
@@ -121,6 +121,8 @@ def _matmul_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
 
 def _qgemm_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     kind, x, qx, w, _, _, other, qo, f, out = node.args
+    if kind.name == "WeightOnly4":
+        return weight_only4_cost(snapshot, node, rates)
     if kind.name != "Linear4" and (_kind_name(kind), _storage(qo), _storage(out), name_of(f)) not in _ROWS:
         return math.inf
     work = _macs(snapshot, node.eclass, w.number) / rates.int8_macs
@@ -214,6 +216,8 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     kind, x, qx, w, qw, b, _, qo, f, out = node.args
     if kind.name == "Linear4":
         return emit_linear4(emission, node)
+    if kind.name == "WeightOnly4":
+        return emit_weight_only4(emission, node)
     weight = emission.constant(w.number)
     scales = _scales(emission, qw)
     packed = _packed(emission, node, weight, scales)
@@ -265,6 +269,10 @@ def _scales(emission: Emission, qw: Data) -> torch.Tensor:
     if qw.name == "JoinedParams":
         first, second, n, m = qw.args
         return torch.cat([_scales(emission, first).expand(n), _scales(emission, second).expand(m)])
+    if qw.name == "CutParams":
+        inner, start, length = qw.args
+        scales = _scales(emission, inner)
+        return scales if scales.numel() == 1 else scales.narrow(0, start, length)
     return emission.constant(qw.args[0].number)
 
 

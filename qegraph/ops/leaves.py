@@ -63,6 +63,17 @@ def constant_joined(emission: Emission, node: ENode) -> torch.Tensor | None:
 word("Joined", free, fresh=False)(emit_constant)
 
 
+@evaluates("Cut")
+def constant_cut(emission: Emission, node: ENode) -> torch.Tensor | None:
+    """A view: a weight that is cut takes no memory beside the source's own."""
+    x, start, length = node.args
+    whole = emission.operand(x.number)
+    return None if whole is None else whole.narrow(0, start, length)
+
+
+word("Cut", free, fresh=False)(emit_constant)
+
+
 @word("Opaque", _opaque_cost, fresh=False)
 def emit_opaque(emission: Emission, node: ENode) -> fx.Node:
     """The source node again, unchanged, reading what its operands have become."""

@@ -13,7 +13,7 @@ import torch
 from torch import fx
 
 from qegraph.cost import Rates
-from qegraph.lang.terms import Tensor, Tensors
+from qegraph.lang.terms import Move, Tensor, Tensors
 from qegraph.lang.vocabulary import move, pad, rearrange, vec
 from qegraph.ops.table import Emission, Reading, reads, reads_parts_of, word
 from qegraph.program import Ref, Value, map_refs, operands
@@ -43,6 +43,13 @@ _UPSAMPLES = (
     aten._upsample_nearest_exact2d.vec, aten._upsample_nearest_exact2d.default,
 )  # fmt: skip
 """They have kernels for floats and uint8, not for int8."""
+
+_CUTS: dict[Any, int] = {
+    aten.slice.Tensor: 1,
+    aten.narrow.default: 1,
+    **{target: 2 for target in _PARTS if target is not aten.unbind.int},
+}
+"""Operators that cut a dim, and which of their arguments says the dim."""
 
 _ARE_VIEWS = {str(target) for target in (*_VIEWS, *_PARTS)}
 _NOT_FOR_INT8 = {str(target) for target in _UPSAMPLES}
@@ -89,7 +96,23 @@ def _rearranged(reading: Reading, call: Value, reads: tuple[int, ...], part: Val
     first, *others = (reading.tensor(Ref(index)) for index in reads)
     uid = reading.call_id(call, part)
     rest = Tensors("vec-of", tuple(others)) if others else Tensors("vec-empty", ())
-    return move(rearrange(str(call.target), uid, rest), first)
+    m = rearrange(str(call.target), uid, rest)
+    if not others:
+        _note_stretch(reading, m, call, part)
+    return move(m, first)
+
+
+def _note_stretch(reading: Reading, m: Move, call: Value, part: Value | None) -> None:
+    """Where the result starts in the last dim, if it is a stretch of that: torch itself cuts a row of numbers."""
+    shape, position = reading.shape(call.args[0]), _CUTS.get(call.target)
+    if position is None or not shape or shape[-1] < 0 or call.args[position] % len(shape) != len(shape) - 1:
+        return
+    rest = list(call.args[1:])
+    rest[position - 1] = 0
+    made = call.target(torch.arange(shape[-1], device="cpu"), *rest)
+    kept: list[int] = (made if part is None else made[part.args[1]]).tolist()
+    if kept and kept == list(range(kept[0], kept[0] + len(kept))):
+        reading.fact("stretch", m, shape, value=kept[0])
 
 
 def rearrangement_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:

@@ -26,9 +26,25 @@ def query_key_value(rank: int, bias: bool, store: str, relu: bool) -> Made:
     return Net(function, [Linear(bias=bias) for _ in range(3)]), (rows(rank),)
 
 
+def cut_in_three(rank: int, bias: bool, store: str, heads: bool) -> Made:
+    def function(part: Any, x: Tensor) -> list[Tensor]:
+        found = part(fq(x)).chunk(3, -1)
+        if heads:
+            found = [y.unflatten(-1, (4, 4)).transpose(-3, -2) for y in found]
+        return [y if p is None else q(y, p) for y, p in zip(found, STORES[store], strict=True)]
+
+    return Net(function, [Linear(n=48, bias=bias)]), (rows(rank),)
+
+
 @family("F31", "query, key and value as one product")
 def merged() -> Iterator[Cell]:
-    """One kernel has one output scale: what is stored under three stays three kernels."""
+    """One kernel has one output scale: what is stored under three stays, or becomes, three kernels."""
+    for rank, bias, store, heads in product((2, 3), (False, True), STORES, (False, True)):
+        left = Left(gemms=3 if store == "own codes" else 1)
+        what = f"1 linear{' + bias' if bias else ''} cut in 3{', heads' if heads else ''}, to {store}"
+        make = partial(cut_in_three, rank, bias, store, heads)
+        for decomposed in (False, True):
+            yield Cell("F31", what, make, left, rank=rank, decomposed=decomposed)
     for rank, bias, store, relu in product((2, 3), (False, True), STORES, (False, True)):
         left = Left(gemms=3 if store == "own codes" else 1)
         what = f"3 linear{' + bias' if bias else ''}{', relu' if relu else ''}, to {store}"

@@ -1,4 +1,4 @@
-"""F10, F22, F23: products of integers whose scales are multiplied in afterwards, and weights that alone are int8."""
+"""F10, F22 to F24: products of integers, scaled afterwards, and products whose weights alone are int8 or int4."""
 
 from __future__ import annotations
 
@@ -107,3 +107,30 @@ def concatenated_weights() -> Iterator[Cell]:
         yield Cell(
             "F23", f"{count} weights", partial(weights_concatenated, count, dtype), left, dtype, 2, "int8 weight"
         )
+
+
+class Codes4(nn.Module):
+    """A packed 4-bit weight (n, 64), and scale and zero of every group of 32 inputs."""
+
+    def __init__(self, n: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        codes = torch.randint(0, 16, (n, 64), dtype=torch.int32)
+        self.codes = nn.Buffer(aten._convert_weight_to_int4pack_for_cpu(codes, 1))
+        self.params = nn.Buffer(torch.stack([torch.rand(2, n) * 0.01, torch.randn(2, n)], -1).to(dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return aten._weight_int4pack_mm_for_cpu(x, self.codes, 32, self.params)
+
+
+def weights_of_four_bits(sizes: tuple[int, ...], dtype: str) -> Made:
+    parts = [Codes4(n, HALVES[dtype]) for n in sizes]
+    return Net(lambda *args: [part(args[-1]) for part in args[:-1]], parts), (rows(2, 64).to(HALVES[dtype]),)
+
+
+@family("F24", "int4 weights that share an activation")
+def shared_activation() -> Iterator[Cell]:
+    """Blocks of 64 rows are joined, so all weights but the last must fill theirs."""
+    for sizes, dtype in product(((64, 64), (128, 64, 16), (64, 64, 128, 64), (96, 64)), HALVES):
+        left = Left(quantize=0, gemms=2 if sizes[0] % 64 else 1)
+        what = f"weights of {', '.join(map(str, sizes))} rows"
+        yield Cell("F24", what, partial(weights_of_four_bits, sizes, dtype), left, dtype, 2, "int4 weight")
