@@ -116,6 +116,30 @@ def _run_coverage(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _configure_egraph(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a zoo model, or a .pt2 file of an exported quantized program")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.json", help="where to write it")
+    parser.add_argument("--size", choices=("full", "small"), default="full", help="of a zoo model (default full)")
+
+
+def _run_egraph(args: argparse.Namespace) -> int:
+    from qegraph.dump import dump
+
+    return dump(args.model, args.out, args.size)
+
+
+def _configure_extract(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE.json", help="an e-graph in the extraction-gym format")
+    parser.add_argument("--time-limit", type=float, metavar="S", help="seconds before settling for less (default none)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the choice: e-class -> e-node")
+
+
+def _run_extract(args: argparse.Namespace) -> int:
+    from qegraph.extract.command import extract_file
+
+    return extract_file(args.file, args.time_limit, args.json)
+
+
 @contextmanager
 def _quiet() -> Generator[None]:
     """Hide what torch and torchao say about their own internals; a result must not drown in it."""
@@ -143,6 +167,8 @@ COMMANDS = (
     Command("demo", "optimize a quantized resnet18: what fused, how close, how fast", _configure_demo, _run_demo),
     Command("bench", "compare with torchao's lowering and torch.compile on the zoo", _configure_bench, _run_bench),
     Command("coverage", "which fusions work, by family, here and elsewhere", _configure_coverage, _run_coverage),
+    Command("egraph", "write a model's saturated e-graph as extraction-gym JSON", _configure_egraph, _run_egraph),
+    Command("extract", "the cheapest program in such an e-graph", _configure_extract, _run_extract),
 )
 
 

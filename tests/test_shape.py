@@ -24,6 +24,7 @@ LAYERS = (
     {"emit"},
     {"report", "validate"},
     {"pipeline"},
+    {"dump"},
     {"__init__"},
     {"bench"},
     {"coverage"},
