@@ -87,7 +87,7 @@ def optimize(
                 lowering = [rule for rule in chosen if any(_makes(rule, *words) for words in LOWERINGS)]
                 near_misses(engine, lowering)
                 failures = freezer.failures(lowering)
-    of = Account(program, snapshot, selection, freezer.value_class, module)
+    of = Account(program, snapshot, selection, freezer.value_class, module, saturation.limit)
     report = account(of, failures, saturation, clock.seconds)
     module.meta[META] = report
     _check(report, require)

@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     {"errors", "_torch", "_inductor", "program", "snapshot"},
-    {"torch_names", "copies", "kernels", "cost", "lang", "packing", "extract", "zoo"},
+    {"torch_names", "copies", "kernels", "cost", "lang", "packing", "memory", "extract", "zoo"},
     {"facts", "engine", "compile_rules", "load_rules", "capture"},
     {"ops"},
     {"encode", "saturate", "schedule"},
