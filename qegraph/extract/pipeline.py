@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from qegraph.extract.dominance import drop_dominated
+from qegraph.extract.group import group
 from qegraph.extract.landmarks import landmarks
 from qegraph.extract.model import build
 from qegraph.extract.prune import prune
@@ -39,6 +40,7 @@ def extract(snapshot: Snapshot, cost: Sequence[float], *, time_limit: float | No
             break
         problem.refresh()
         must = landmarks(problem)
+    group(problem, must)
     model = build(problem, must)
     outcome = solve(problem, must, model, deadline)
     chosen = {**problem.free, **model.decided, **outcome.choice}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from math import floor, fsum, inf, isnan, log10
+from math import floor, fsum, inf, isnan, log10, ulp
 
 from qegraph.errors import QegraphError
 from qegraph.snapshot import Snapshot
@@ -40,6 +40,10 @@ class Units:
         """
         most = (max((self.excess[k] for k in ks), default=0.0) for ks in snapshot.classes)
         return max(0.0, fsum(max(0.0, each) for each in most) - fsum(self.excess[k] for k in choice.values()))
+
+
+NOISE = 8
+"""Units in the last place by which a cost may miss a whole one: 0.1 + 0.2 is 0.3."""
 
 
 def whole(snapshot: Snapshot, cost: Sequence[float]) -> Units:
@@ -86,12 +90,17 @@ def _digits(dearest: float) -> int:
 
 def _round(cost: Sequence[float], digits: int) -> Units:
     scale = 10.0 ** abs(digits)
-    if digits >= 0:
-        counts = [float(round(value * scale)) if value < inf else inf for value in cost]
-        excess = [count / scale - value if value < inf else 0.0 for count, value in zip(counts, cost, strict=True)]
-    else:
-        counts = [float(round(value / scale)) if value < inf else inf for value in cost]
-        excess = [count * scale - value if value < inf else 0.0 for count, value in zip(counts, cost, strict=True)]
+    counts: list[float] = []
+    excess: list[float] = []
+    for value in cost:
+        if value == inf:
+            counts.append(inf)
+            excess.append(0.0)
+            continue
+        count = float(round(value * scale if digits >= 0 else value / scale))
+        more = (count / scale if digits >= 0 else count * scale) - value
+        counts.append(count)
+        excess.append(more if abs(more) > NOISE * ulp(value) else 0.0)
     return Units(digits, counts, excess)
 
 
