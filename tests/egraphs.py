@@ -216,8 +216,18 @@ def _floats_and_codes(egraph: EGraph, r: random.Random, floats: list[int], codes
     here = len(egraph)
     fast = 3 + r.randrange(10) / 10
     egraph.append([(fast + r.randrange(-10, 30) / 10, floats), (fast, codes)])
-    egraph.append([(r.randrange(3, 15) / 10, [here]), (fast + r.randrange(5) / 10, codes)])
+    egraph.append([(r.randrange(3, 15) / 10, [here]), (fast + r.randrange(15) / 10, codes)])
     return here, here + 1
+
+
+def tangle(size: int, seed: int = 7) -> Problem:
+    """Random e-nodes over the last 60 e-classes: as wide as it is long."""
+    r = random.Random(seed)
+    egraph: EGraph = []
+    for i in range(size):
+        pool = range(max(0, i - 60), i)
+        egraph.append([(r.randint(1, 60) / 10, r.sample(pool, min(len(pool), r.randint(1, 3)))) for _ in range(3)])
+    return egraph, [len(egraph) - 1 - i for i in range(10)]
 
 
 def layouts(steps: int) -> Problem:

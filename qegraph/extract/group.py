@@ -1,8 +1,8 @@
 """Operands that several e-nodes share become one: a virtual e-class that needs them all, for nothing.
 
-A block of DenseNet has e-nodes with operands {a}, {a, b}, {a, b, c}, …: every e-node is tied to every value, and the tables
-of elimination grow as two to the number of layers. With {a, b} as one operand of {a, b, c}, and so on, each e-node is
-tied to two neighbours. The problem stays the same.
+A block of DenseNet has e-nodes with operands {a}, {a, b}, {a, b, c}, …: every e-node is tied to every value, and the
+tables of elimination grow as two to the number of layers. With {a, b} as one operand of {a, b, c}, and so on, each
+e-node is tied to two neighbours. The problem stays the same.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def group(problem: Problem, must: Set[int]) -> None:
         number[each] = len(problem.options)
         _add(problem, _rewritten(each, parts.get(each, ()), number))
     for k, each in sets.items():
-        kept = [d for d in problem.children[k] if d not in frozenset(each)]
+        inside = frozenset(each)
+        kept = [d for d in problem.children[k] if d not in inside]
         new = [number[each]] if each in number else _rewritten(each, parts.get(each, ()), number)
         problem.children[k] = (*kept, *new)
     problem.refresh()
@@ -59,15 +60,15 @@ def _parts(shared: Mapping[Operands, int]) -> dict[Operands, list[Operands]]:
     filed: defaultdict[int, list[tuple[Operands, frozenset[int]]]] = defaultdict(list)
     found: dict[Operands, list[Operands]] = {}
     for each in sorted(shared, key=lambda each: (len(each), each)):
-        whole = frozenset(each)
+        left = set(each)
         near = [pair for d in each for pair in filed[d]][:CANDIDATES] if len(each) > 2 else []
-        inside = sorted((pair for pair in near if pair[1] < whole), key=lambda pair: (-len(pair[0]), pair[0]))
-        left = set(whole)
-        for part, members in inside:
+        for part, members in sorted(near, key=lambda pair: (-len(pair[0]), pair[0])):
             if members <= left:
                 left -= members
                 found.setdefault(each, []).append(part)
-        filed[min(each, key=lambda d: (uses[d], d))].append((each, whole))
+                if len(left) < 2:
+                    break
+        filed[min(each, key=lambda d: (uses[d], d))].append((each, frozenset(each)))
     return found
 
 

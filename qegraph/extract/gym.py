@@ -1,7 +1,7 @@
 """E-graphs as files: the JSON of egraph-serialize, which the public extraction-gym benchmarks use.
 
-`nodes`: id -> {op, children (ids of e-nodes: any of a class stands for it), eclass, cost (1 if missing), subsumed (may not
-be chosen)}; `root_eclasses`; `class_data`: e-class -> {type}, optional. Whatever else is there is ignored.
+`nodes`: id -> {op, children (ids of e-nodes: any of a class stands for it), eclass, cost (1 if missing), subsumed (may
+not be chosen)}; `root_eclasses`; `class_data`: e-class -> {type}, optional. Whatever else is there is ignored.
 """
 
 from __future__ import annotations

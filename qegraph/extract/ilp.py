@@ -1,9 +1,9 @@
 """Parts too wide for elimination, as integer programs solved by HiGHS where the extra `ilp` is installed.
 
-One 0/1 column for every e-node that an e-class can choose; "chosen ⇒ children used" as rows. Cycles are forbidden by loop
-formulas (Lin and Zhao, "ASSAT", Artificial Intelligence 157, 2004): if an e-class of a set is used, one of the set must
-choose an e-node without a child in it. Those of two e-classes are there from the start, others once a solution breaks
-them. Whatever HiGHS says is evaluated again in whole units; its bound is taken with a margin for its tolerances.
+One 0/1 column for every e-node that an e-class can choose; "chosen ⇒ children used" as rows. Cycles are forbidden by
+loop formulas (Lin and Zhao, "ASSAT", Artificial Intelligence 157, 2004): if an e-class of a set is used, one of the set
+must choose an e-node without a child in it. Those of two e-classes are there from the start, others once a solution
+breaks them. Whatever HiGHS says is evaluated again in whole units; its bound is taken with a margin for its tolerances.
 """
 
 from __future__ import annotations

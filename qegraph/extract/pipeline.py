@@ -21,9 +21,9 @@ ROUNDS = 3  # landmarks make e-nodes dominated, dropping those makes landmarks
 def extract(snapshot: Snapshot, cost: Sequence[float], *, time_limit: float | None = None) -> Selection:
     """The selection of least total cost that computes all roots, each chosen e-node paid once.
 
-    cost        per e-node, >= 0, in µs or any other unit; inf: not allowed. Solved in whole units (`units.whole`): exact
-                for costs of at most five decimal places; where costs must be rounded, the lower bound and a note say by
-                how much that can matter. Among equal costs the solution with e-nodes of smaller index in their
+    cost        per e-node, >= 0, in µs or any other unit; inf: not allowed. Solved in whole units (`units.whole`):
+                exact for costs of at most five decimal places; where costs must be rounded, the lower bound and a note
+                say by how much that can matter. Among equal costs the solution with e-nodes of smaller index in their
                 e-classes wins.
     time_limit  seconds after which parts not yet solved exactly are solved greedily, in near-linear time. Without it
                 the result depends on nothing but the input.

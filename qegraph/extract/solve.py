@@ -150,7 +150,7 @@ class _Task:
             return
         outcome.slack += self.slack
         why = "too many cycles" if self.part.unguarded else "too wide, or out of time"
-        how = "improved by an integer program that had no time to finish"
+        how = "given to an integer program that did not finish"
         outcome.notes.append(
             f"{self.split} of {len(self.part.variables)} undecided e-classes around e-class {self.part.variables[0]} "
             f"were chosen greedily ({why})" + (f", then {how}" if self.method == "ilp" else "")

@@ -55,11 +55,12 @@ def whole(snapshot: Snapshot, cost: Sequence[float]) -> Units:
     """
     _check(snapshot, cost)
     dearest = _dearest(snapshot, cost)
-    digits = _digits(dearest)
-    for trial in (DIGITS, digits) if digits >= DIGITS else (digits,):
-        units = _round(cost, trial)
-        if not any(units.excess):
-            return units
+    if dearest < inf:
+        digits = _digits(dearest)
+        for trial in (DIGITS, digits) if digits >= DIGITS else (digits,):
+            units = _round(cost, trial)
+            if not any(units.excess):
+                return units
     limit = _attainable(snapshot, cost) * (1 + 1e-9)
     cost = [inf if value > limit else value for value in cost]
     dearest = _dearest(snapshot, cost)
@@ -82,10 +83,10 @@ def _dearest(snapshot: Snapshot, cost: Sequence[float]) -> float:
 
 
 def _digits(dearest: float) -> int:
-    """Decimal places of the finest unit; floats end at 300 either way."""
+    """Decimal places of the finest unit; a scale of more than 1e300 is beyond float64."""
     if dearest == 0:
         return DIGITS
-    return min(300, floor(log10(LARGEST) - log10(dearest))) if dearest < inf else -300
+    return min(300, floor(log10(LARGEST) - log10(dearest)))
 
 
 def _round(cost: Sequence[float], digits: int) -> Units:
