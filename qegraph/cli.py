@@ -130,7 +130,7 @@ def _run_egraph(args: argparse.Namespace) -> int:
 
 def _configure_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE.json", help="an e-graph in the extraction-gym format")
-    parser.add_argument("--time-limit", type=float, metavar="S", help="seconds before settling for less (default none)")
+    parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds (default 60)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the choice: e-class -> e-node")
 
 

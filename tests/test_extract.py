@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from egraphs import (
     EGraph,
+    Option,
     brute_force,
     check,
     dense_blocks,
@@ -38,7 +39,8 @@ def test_one_wide_part_does_not_spoil_the_others(monkeypatch: pytest.MonkeyPatch
     easy = solve(egraph, roots)
     base = len(egraph)
     wide, ends = tangle(120)
-    egraph += [[(cost, [base + d for d in children]) for cost, children in options] for options in wide]
+    moved: EGraph = [[(cost, [base + d for d in children]) for cost, children in options] for options in wide]
+    egraph += moved
     roots += [base + end for end in ends]
     hide_ilp(monkeypatch)
     limit_cells(monkeypatch, 64)
@@ -53,7 +55,7 @@ def test_out_of_time_is_still_sound(name: str, monkeypatch: pytest.MonkeyPatch) 
     """No time at all, with and without HiGHS: a valid selection, and a bound below the optimum."""
     if name == "without":
         hide_ilp(monkeypatch)
-    egraph, roots = tangle(40)
+    egraph, roots = tangle(32)
     best = solve(egraph, roots)
     assert best.method == "elimination"
     hasty = solve(egraph, roots, time_limit=0.0)
@@ -161,8 +163,8 @@ def test_costs_of_very_different_sizes() -> None:
 
 def test_rounded_costs_keep_the_bound_honest() -> None:
     """Small differences are lost beside a large cost that can't be avoided; the bound says so."""
-    small = [(1.0 + i / 7e13, []) for i in range(4)]
-    selection = solve([[(1e13 / 7, [])], list(reversed(small)), [(1.0, [0, 1])]], [2])
+    small: list[Option] = [(1.0 + i / 7e13, []) for i in (3, 2, 1, 0)]
+    selection = solve([[(1e13 / 7, [])], small, [(1.0, [0, 1])]], [2])
     assert selection.lower_bound <= 1e13 / 7 + 2
     assert selection.lower_bound == pytest.approx(selection.cost, rel=1e-9)
     assert selection.notes

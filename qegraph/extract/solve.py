@@ -15,6 +15,7 @@ from qegraph.extract.graph import find_cycles
 from qegraph.extract.greedy import Cover
 from qegraph.extract.model import UNUSED, Factor, Model, Part
 from qegraph.extract.problem import Problem
+from qegraph.extract.program import Program
 from qegraph.extract.selection import Method
 
 CUT_ROUNDS = 20  # solutions with a cycle to see before giving up on a part
@@ -129,7 +130,7 @@ class _Task:
 
     def program(self, deadline: float | None) -> None:
         """Improve the solution and the bound by integer programming."""
-        found = ilp.solve_part(ilp.Program(self.problem, self.model, self.part), self.states, self._weight, deadline)
+        found = ilp.solve_part(Program(self.problem, self.model, self.part), self.states, self._weight, deadline)
         if found.reached < self.reached or found.bound > self.bound:
             self.method = "ilp"
         self.states, self.reached = found.states, min(self.reached, found.reached)
@@ -145,14 +146,14 @@ class _Task:
             k = self.model.states[c][state]
             if k != UNUSED:
                 outcome.choice[c] = k
-        outcome.method = max(outcome.method, self.method, key=_RESORTS.index)
+        outcome.method = _RESORTS[max(map(_RESORTS.index, (outcome.method, self.method)))]
         if self.slack < SOLVED:
             return
         outcome.slack += self.slack
         why = "too many cycles" if self.part.unguarded else "too wide, or out of time"
         how = "given to an integer program that did not finish"
         outcome.notes.append(
-            f"{self.split} of {len(self.part.variables)} undecided e-classes around e-class {self.part.variables[0]} "
+            f"{self.split} of {len(self.part.variables)} undecided choices around e-class {self.part.variables[0]} "
             f"were chosen greedily ({why})" + (f", then {how}" if self.method == "ilp" else "")
         )
 
