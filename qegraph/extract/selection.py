@@ -36,7 +36,7 @@ class Selection:
 
     @property
     def gap(self) -> float:
-        """(cost - lower_bound) / cost: 0 is optimal, 0.02 is at most 2 % above the optimum."""
+        """(cost - lower_bound) / cost: 0 is optimal, 0.02: the optimum is at most 2 % cheaper."""
         return (self.cost - self.lower_bound) / self.cost if self.cost > 0 else 0.0
 
 

@@ -53,10 +53,9 @@ def solve(problem: Problem, must: Set[int], model: Model, deadline: float | None
         cover.improve()
         for task in hard:
             task.repair(cover, Budget(EASY_CELLS, EASY_WORK // len(hard), deadline))
-        open_tasks = [task for task in hard if task.slack >= SOLVED]
-        if open_tasks and ilp.available():
-            for left, task in zip(range(len(open_tasks), 0, -1), open_tasks, strict=True):
-                task.program(None if deadline is None else monotonic() + (deadline - monotonic()) / left)
+        hard = sorted((task for task in hard if task.slack >= SOLVED), key=lambda task: len(task.part.variables))
+        for i, task in enumerate(hard if ilp.available() else ()):  # small ones leave time for large ones
+            task.program(None if deadline is None else monotonic() + (deadline - monotonic()) / (len(hard) - i))
     for task in tasks:
         task.report(outcome)
     return outcome
