@@ -151,6 +151,30 @@ def _run_coverage(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _configure_egraph(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a zoo model, or a .pt2 file of an exported quantized program")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.json", help="where to write it")
+    parser.add_argument("--size", choices=("full", "small"), default="full", help="of a zoo model (default full)")
+
+
+def _run_egraph(args: argparse.Namespace) -> int:
+    from qegraph.dump import dump
+
+    return dump(args.model, args.out, args.size)
+
+
+def _configure_extract(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE.json", help="an e-graph in the extraction-gym format")
+    parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds (default 60)")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the choice: e-class -> e-node")
+
+
+def _run_extract(args: argparse.Namespace) -> int:
+    from qegraph.extract.command import extract_file
+
+    return extract_file(args.file, args.time_limit, args.json)
+
+
 @contextmanager
 def _quiet() -> Generator[None]:
     """Hide what torch and torchao say about their own internals; a result must not drown in it."""
@@ -179,6 +203,8 @@ COMMANDS = (
     Command("bench", "compare with torchao's lowering and torch.compile on the zoo", _configure_bench, _run_bench),
     Command("calibrate", "measure what this machine's costs are made of", _configure_calibrate, _run_calibrate),
     Command("coverage", "which fusions work, by family, here and elsewhere", _configure_coverage, _run_coverage),
+    Command("egraph", "write a model's saturated e-graph as extraction-gym JSON", _configure_egraph, _run_egraph),
+    Command("extract", "the cheapest program in such an e-graph", _configure_extract, _run_extract),
 )
 
 

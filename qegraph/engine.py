@@ -92,6 +92,10 @@ class Engine:
         outputs = self.run(f"(run-schedule {f'(saturate {run})' if saturate else run})")
         return any(output.report.updated for output in outputs)
 
+    def sizes(self) -> Mapping[str, int]:
+        """Rows of each table."""
+        return {name: rows for output in self.run("(print-size)") for name, rows in output.sizes}
+
     def tables(self) -> Mapping[str, Table]:
         """All tables as they are now."""
         found: dict[str, Table] = {}

@@ -47,7 +47,10 @@ class Contraction:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole account. `str()` is for people; the first line is the summary."""
+    """The whole account. `str()` is for people; the first line is the summary.
+
+    cost, lower_bound, method, largest_cycle, notes  as in `Selection`, in µs. limit  of the budget, if one was reached.
+    """
 
     contractions: tuple[Contraction, ...] = ()
     left: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
@@ -56,6 +59,8 @@ class Report:
     lower_bound: float = 0.0
     method: str = ""
     prices: str = ""
+    largest_cycle: int = 0
+    notes: tuple[str, ...] = ()
     rounds: int = 0
     limit: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -75,6 +80,11 @@ class Report:
         left = ", ".join(f"{len(names)} {op}" for op, names in self.left.items()) or "nothing"
         return ", ".join(parts or ["no matmul or convolution"]) + f"; left: {left}"
 
+    @property
+    def gap(self) -> float:
+        """(cost - lower_bound) / cost: 0 is optimal."""
+        return (self.cost - self.lower_bound) / self.cost if self.cost > 0 else 0.0
+
     def floats(self) -> tuple[Contraction, ...]:
         """Quantized contractions that stay float."""
         return tuple(each for each in self.contractions if each.quantized and not each.int8)
@@ -93,8 +103,12 @@ class Report:
         for (kind, post_op), count in sorted(fused.items()):
             yield f"  {count} int8 {kind} with {post_op}"
         if self.method:
-            gap = (self.cost - self.lower_bound) / self.cost if self.cost else 0.0
-            yield f"  {self.cost:.0f} µs {self.prices}, at most {gap:.2%} above the optimum ({self.method})"
+            yield (
+                f"  {self.cost:.0f} µs {self.prices}; none in the e-graph takes less than {self.lower_bound:.0f} µs: "
+                f"gap {self.gap:.2%} ({self.method}, largest cycle {self.largest_cycle})"
+            )
+            for note in self.notes:
+                yield f"  {note}"
             ended = f"stopped at {self.limit}" if self.limit else "fixpoint"
             yield f"  saturated in {self.rounds} rounds ({ended}); " + ", ".join(
                 f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items()
@@ -111,13 +125,14 @@ def explain(module: fx.GraphModule) -> Report:
 
 @dataclass(frozen=True)
 class Account:
-    """What the report is computed from."""
+    """What the report is computed from. limit  of the budget, if the search stopped there."""
 
     program: Program
     snapshot: Snapshot
     selection: Selection
     value_class: Mapping[int, int]
     module: fx.GraphModule
+    limit: str = ""
 
 
 def account(
@@ -135,8 +150,10 @@ def account(
         lower_bound=of.selection.lower_bound,
         method=of.selection.method,
         prices=prices,
+        largest_cycle=of.selection.largest_cycle,
+        notes=of.selection.notes,
         rounds=saturation.rounds,
-        limit=saturation.limit,
+        limit=of.limit,
         seconds=seconds,
     )
 
@@ -192,7 +209,8 @@ def contractions(of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]]
             source = made["equals"] if made else node.name
             eclass = of.value_class.get(of.program.source_nodes.get(source or "", -1), -1)
             if op != "EmbeddingBag" or eclass in floats:
-                found.append(_float(node, source, op, eclass in floats, failures.get(eclass, ())))
+                reason = _reason(failures.get(eclass, ()), of.limit) or _OFF[op == "EmbeddingBag"]
+                found.append(_float(node, source, op, reason if eclass in floats else ""))
     return tuple(found)
 
 
@@ -231,13 +249,11 @@ def _int8(of: Account, node: fx.Node, made: Mapping[str, Any], convolutions: fro
     return Contraction(node.name, made["equals"] or "", kind, True, post_ops, tuple(made["rules"]))
 
 
-def _float(
-    node: fx.Node, source: str | None, op: str, quantized: bool, failures: Sequence[tuple[Rule, int]]
-) -> Contraction:
+def _float(node: fx.Node, source: str | None, op: str, reason: str) -> Contraction:
+    """A contraction that stays float; `reason` is empty if it was float to begin with."""
     kind = "linear" if "linear" in str(node.target) else "conv" if "conv" in str(node.target) else "matmul"
     kind = "embedding bag" if op == "EmbeddingBag" else kind
-    reason = _reason(failures) or _OFF[op == "EmbeddingBag"] if quantized else ""
-    return Contraction(node.name, source or "", kind, False, quantized=quantized, reason=reason)
+    return Contraction(node.name, source or "", kind, False, quantized=bool(reason), reason=reason)
 
 
 _OFF = ("no int8 kernel for this product: its second operand is not a constant weight",
@@ -245,13 +261,14 @@ _OFF = ("no int8 kernel for this product: its second operand is not a constant w
 """Without a rule that came near: the reason for a product, and for an embedding bag."""
 
 
-def _reason(failures: Sequence[tuple[Rule, int]]) -> str:
+def _reason(failures: Sequence[tuple[Rule, int]], limit: str) -> str:
     """The first guard that failed, of the rule that came furthest."""
+    stopped = f"the search stopped at {limit}" if limit else ""
     if not failures:
-        return ""
+        return stopped
     rule, held = max(failures, key=lambda each: each[1])
     if held == len(rule.guards):
-        return "an int8 kernel fits, and the cost model finds float cheaper"
+        return f"an int8 kernel fits, and {stopped or 'the cost model finds float cheaper'}"
     return f"{rule.guards[held].reason} [{rule.name}: {rule.guards[held].name}]"
 
 

@@ -9,18 +9,26 @@ from dataclasses import dataclass
 from qegraph import compile_rules, facts
 from qegraph.engine import Engine
 from qegraph.lang.rule import Rule
+from qegraph.lang.terms import CONSTRUCTORS
+from qegraph.memory import resident
 
 
 @dataclass(frozen=True)
 class Budget:
     """Limits of saturation and extraction; reaching one ends the search early, never the soundness.
 
+    All are looked at between rounds of all rules, so one round may go beyond them.
+
     rounds   rounds of all rules.
-    seconds  time for saturation, checked between rounds; and separately for extraction.
+    seconds  time for saturation; and separately for extraction. If it ends a search, the result depends on the machine.
+    nodes    e-nodes of values; None: no limit.
+    memory   MiB by which this process grows while it saturates (see `memory.resident`); None: no limit.
     """
 
     rounds: int = 64
     seconds: float = 60.0
+    nodes: int | None = None
+    memory: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,16 +47,33 @@ def saturate(engine: Engine, rules: Sequence[Rule], budget: Budget) -> Saturatio
         for statement in compile_rules.statements(rule):
             engine.run(statement, f"of rule {rule.name} at {rule.where}")
     start = time.perf_counter()
+    held = resident()
     rounds = 0
     while True:
         engine.step(facts.RULESET, saturate=True)
         seconds = time.perf_counter() - start
-        if rounds == budget.rounds or seconds > budget.seconds:
-            limit = f"{rounds} rounds" if rounds == budget.rounds else f"{budget.seconds:g} s"
+        limit = _reached(engine, budget, rounds, seconds, held)
+        if limit or not engine.step(compile_rules.RULESET):
             return Saturation(rounds, seconds, limit)
-        if not engine.step(compile_rules.RULESET):
-            return Saturation(rounds, seconds)
         rounds += 1
+
+
+def _reached(engine: Engine, budget: Budget, rounds: int, seconds: float, held: float) -> str:
+    """The limit that is reached, in words; empty if none is. held  MiB the process held at the start."""
+    if rounds >= budget.rounds:
+        return f"{rounds} rounds"
+    if seconds > budget.seconds:
+        return f"{budget.seconds:g} s"
+    if budget.nodes is not None and _nodes(engine) > budget.nodes:
+        return f"{budget.nodes} e-nodes"
+    if budget.memory is not None and resident() - held > budget.memory:
+        return f"{budget.memory:g} MiB of growth"
+    return ""
+
+
+def _nodes(engine: Engine) -> int:
+    sizes = engine.sizes()
+    return sum(sizes.get(name, 0) for name, each in CONSTRUCTORS.items() if each.sort == "T")
 
 
 def near_misses(engine: Engine, rules: Sequence[Rule]) -> None:

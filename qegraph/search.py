@@ -64,7 +64,8 @@ class Search:
         """What became of the program in `module`, emitted from `selection`; `prices` says where costs came from."""
         with self.clock.stage("report"):
             failures = self._failures() if float_gemms(self.snapshot, selection) else {}
-        of = Account(self.program, self.snapshot, selection, self.freezer.value_class, module)
+        limit = self.saturation.limit
+        of = Account(self.program, self.snapshot, selection, self.freezer.value_class, module, limit)
         return account(of, failures, self.saturation, prices, self.clock.seconds)
 
     def _failures(self) -> Mapping[int, list[tuple[Rule, int]]]:

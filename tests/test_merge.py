@@ -84,7 +84,7 @@ def test_biases_and_scales_of_either_form(options: dict[str, Any]) -> None:
 def test_equal_post_ops_run_as_one() -> None:
     parts, _ = heads(2)
     x = torch.randn(4, 24)
-    fast = checked(net(lambda f, g, x: (torch.relu(f(fq(x))), torch.relu(g(fq(x)))), parts, [x]), [x])
+    fast = checked(net(lambda f, g, x: (torch.sin(torch.relu(f(fq(x)))), torch.sin(torch.relu(g(fq(x))))), parts, [x]), [x])
     assert b.post_ops(fast) == ["relu"]
 
 
@@ -131,13 +131,13 @@ def test_many_linears_are_chosen_exactly() -> None:
     x = torch.randn(4, 24)
     fast = checked(net(run, parts, [x]), [x])
     assert b.kinds(fast) == ["qlinear_pointwise.default"] * 4
-    assert "at most 0.00% above" in str(qegraph.explain(fast))
+    assert qegraph.explain(fast).gap == 0
 
 
 def test_each_part_knows_its_own_linear() -> None:
     """One rule states two equalities: the product comes of both linears, a part of one."""
     parts, run = heads(2)
-    gm = net(run, parts, [torch.randn(4, 24)])
+    gm = net(lambda *args: tuple(map(torch.sin, run(*args))), parts, [torch.randn(4, 24)])
     linears = [node.name for node in gm.graph.nodes if "linear" in str(node.target)]
     made = [node.meta["qegraph"] for node in qegraph.optimize(gm).graph.nodes if "qegraph" in node.meta]
     product = next(each for each in made if each["op"] == "QGemm")

@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     {"errors", "_torch", "_inductor", "program", "snapshot"},
-    {"torch_names", "copies", "kernels", "cost", "machine", "lang", "packing", "extract", "zoo"},
+    {"torch_names", "copies", "kernels", "cost", "machine", "lang", "packing", "memory", "extract", "zoo"},
     {"facts", "engine", "compile_rules", "load_rules", "capture"},
     {"ops"},
     {"encode", "saturate", "schedule"},
@@ -27,6 +27,7 @@ LAYERS = (
     {"tuning"},
     {"pricing"},
     {"pipeline"},
+    {"dump"},
     {"__init__"},
     {"bench"},
     {"coverage"},

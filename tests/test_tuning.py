@@ -150,7 +150,7 @@ def test_calibrate_command(store: Store, capsys: pytest.CaptureFixture[str], mon
     assert str(store.path) in capsys.readouterr().out
     rates = store.read().rates
     assert rates is not None and all(getattr(rates, each.name) > 0 for each in fields(Rates))
-    assert rates.int8_macs != DEFAULTS.int8_macs and rates.quantize_read == DEFAULTS.quantize_read
+    assert rates.int8_macs != DEFAULTS.int8_macs and rates.post_op == DEFAULTS.post_op
 
 
 def test_rates_grow_with_threads() -> None:

@@ -34,6 +34,9 @@ def drop_dominated(problem: Problem, must: Set[int]) -> bool:
 
 def _undominated(best_first: Sequence[int], sets: dict[int, frozenset[int]]) -> list[int]:
     """Those with no subset before them. Each kept set is filed under its rarest member, so look-ups stay short."""
+    if len(best_first) == 2:
+        first, second = best_first
+        return [first] if sets[first] <= sets[second] else [first, second]
     uses = Counter(d for k in best_first for d in sets[k])
     filed: dict[int, list[frozenset[int]]] = {}
     kept: list[int] = []

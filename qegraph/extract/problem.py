@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 
 from qegraph.extract.graph import strong_components
 
-UNITS_PER_MICROSECOND = 1e5
-"""Costs are rounded to 10 ps, so that sums are exact in float64 and ties are ties in whatever order they are added."""
-
 TIE = 2.0**-18
 """Weight, in units, of one step down the list of e-nodes of a class: decides among solutions of equal cost."""
 
@@ -20,7 +17,7 @@ class Problem:
     roots       e-classes that must be chosen and are not free.
     options     per e-class the e-nodes still possible, ascending; empty if the e-class is out of the game.
     children    per e-node the e-classes it needs, without the free ones.
-    units       per e-node its cost in 10 ps.
+    units       per e-node its cost in whole units (see `units`).
     weight      per e-node `units` plus a tie-breaker that prefers smaller indices.
     free        e-class -> e-node for those that cost nothing in total.
     successors  per e-class the children of all its options (set by `refresh`).

@@ -4,38 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
-from math import inf, isnan
+from math import inf
 
 from qegraph.errors import QegraphError
 from qegraph.extract.dominance import drop_dominated
-from qegraph.extract.problem import UNITS_PER_MICROSECOND, Problem
+from qegraph.extract.problem import Problem
 from qegraph.snapshot import Snapshot
 
 
-def prune(snapshot: Snapshot, cost: Sequence[float]) -> Problem:
-    """Keep e-nodes that have an acyclic derivation of finite cost, are reachable and are not dominated."""
-    units = _units(snapshot, cost)
+def prune(snapshot: Snapshot, units: Sequence[float]) -> Problem:
+    """Keep e-nodes that have an acyclic derivation of finite cost, are reachable and are not dominated.
+
+    units  whole costs, or inf. Raises QegraphError if a root has no such derivation.
+    """
     options = _derivable(snapshot, units)
     for root in snapshot.roots:
         if not options[root]:
             raise QegraphError(_why_underivable(snapshot, units, options, root))
-    problem = Problem(snapshot.roots, options, [node.children for node in snapshot.nodes], units)
+    problem = Problem(snapshot.roots, options, [node.children for node in snapshot.nodes], list(units))
     problem.refresh()
     _settle_free(problem)
     drop_dominated(problem, frozenset())
     problem.refresh()
     problem.weigh()
     return problem
-
-
-def _units(snapshot: Snapshot, cost: Sequence[float]) -> list[float]:
-    """Costs in whole units of 10 ps; inf stays inf."""
-    if len(cost) != len(snapshot.nodes):
-        raise ValueError(f"expected one cost per e-node ({len(snapshot.nodes)}), found {len(cost)}")
-    for node, value in zip(snapshot.nodes, cost, strict=True):
-        if isnan(value) or value < 0:
-            raise ValueError(f"cost of e-node {node.index} ({node.op}) must be >= 0 or inf, found {value}")
-    return [float(round(value * UNITS_PER_MICROSECOND)) if value < inf else inf for value in cost]
 
 
 def _derivable(snapshot: Snapshot, units: Sequence[float]) -> list[tuple[int, ...]]:

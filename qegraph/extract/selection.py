@@ -9,18 +9,19 @@ from typing import Literal
 
 from qegraph.snapshot import Snapshot
 
-Method = Literal["elimination", "greedy"]
+Method = Literal["elimination", "ilp", "greedy"]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What `extract` chose. Costs are in the units of the cost function (µs).
+    """What `extract` chose. Costs are in the unit of the cost function (µs).
 
     choice         e-class -> index of its e-node, for exactly the e-classes the roots need.
     order          those e-classes, children before parents.
     cost           sum of the costs of the chosen e-nodes, each paid once.
-    lower_bound    no selection is cheaper. Equal to `cost` if the method is "elimination".
-    method         "elimination": proven optimal. "greedy": at least one part was too wide to be solved exactly.
+    lower_bound    no selection is cheaper. Equal to `cost` if there are no notes: then it is proven optimal.
+    method         "elimination": every part was solved by it. "ilp": integer programming solved or improved those too
+                   wide for it. "greedy": some part was too wide, and only a heuristic was at hand.
     largest_cycle  size of the largest strongly connected component of e-classes after pruning (1: no cycles).
     notes          what was given up and why, in words; empty if optimal.
     """
@@ -35,7 +36,7 @@ class Selection:
 
     @property
     def gap(self) -> float:
-        """(cost - lower_bound) / cost: 0 is optimal, 0.02 is at most 2 % above the optimum."""
+        """(cost - lower_bound) / cost: 0 is optimal, 0.02: the optimum is at most 2 % cheaper."""
         return (self.cost - self.lower_bound) / self.cost if self.cost > 0 else 0.0
 
 
