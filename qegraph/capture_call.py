@@ -9,6 +9,7 @@ from typing import Any
 from torch import fx
 
 from qegraph._torch import OpOverload, OpOverloadPacket, Parameter, resolve_overload, signature, split_arguments
+from qegraph.borders import OPERATORS
 from qegraph.errors import CaptureError, Unsupported
 from qegraph.program import Ref, map_refs
 
@@ -83,7 +84,7 @@ def read_call(node: fx.Node, refer: Callable[[fx.Node], Ref], fake: Callable[[Re
     kwargs = {name: plain(arg, refer) for name, arg in node.kwargs.items()}
     if node.op == "call_method":
         return Call(Method(str(node.target)), args, kwargs)
-    target: Any = node.target
+    target: Any = OPERATORS.get(node.target, node.target)  # pyright: ignore[reportArgumentType]
     if isinstance(target, OpOverloadPacket):
         target = _overload(target, args, kwargs, fake) or target
     if not isinstance(target, OpOverload):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from math import inf
 
 from qegraph.snapshot import Snapshot
 
@@ -20,45 +21,53 @@ ITEM_BYTES = {"float32": 4, "int32": 4, "float64": 8, "int64": 8, "bfloat16": 2,
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates of the threads in use: int8 and float32 multiply-adds per µs, bytes per µs; overheads of one call in µs.
+    """What a machine does in a µs at the thread count in force, and what one call costs besides, in µs.
 
-    quantized, dequantized  elements per µs.
-    conv_zero_point  more for an activation whose zero point isn't 0.
-    zero_point_weights  weight elements per µs that a convolution sums up for such a zero point, on every call.
-    linear_row     for each row of a linear, beside its arithmetic.
-    float8_decoded float8 elements made floats per µs: the kernels do that with the whole weight on every call.
-    cast_traffic   share of its bytes that a conversion pays for.
-    half_weight    weight elements per µs that the half-float linear widens on every call.
-    pooled         elements per µs of an average pool run as a convolution.
+    *_macs           multiply-adds; `int8_macs` are those of convolutions.
+    float8_decoded   float8 elements made floats: kernels do that with the whole weight on every call.
+    *_outputs        sums that a kernel scales, adds a bias to, rounds and stores.
+    bandwidth        bytes of values just computed. kernel_bandwidth  bytes a contraction reads and writes: its weights
+                     are seldom in a cache. cast_traffic  share of its bytes that a conversion pays for.
+    quantized        elements quantized; `dequantized` likewise.
+    zero_point       more for a convolution's activation whose zero point isn't 0, `padded_zero_point` if it is padded;
+                     `zero_point_weights` are the weights it sums up meanwhile.
+    full_channels    input channels from which a convolution runs at the full rate, `group_channels` if it has groups.
+    half_weight      weight elements that the half-float linear widens on every call.
+    pooled           elements of an average pool run as a convolution.
     pool_in_passing  more for one of a value that is multiplied as floats too: compiled, its mean is made in passing.
-    group_channels channels per group from which a grouped convolution runs at the full rate.
     """
 
-    int8_macs: float = 500_000.0
+    int8_macs: float = 1_300_000.0
+    linear_macs: float = 650_000.0
     float_macs: float = 50_000.0
     bfloat16_macs: float = 50_000.0
     float8_macs: float = 45_000.0
     float8_decoded: float = 220.0
-    bandwidth: float = 10_000.0
-    conv_call: float = 28.0
-    conv_zero_point: float = 2.0
-    zero_point_weights: float = 33_000.0
-    linear_call: float = 24.0
-    linear_row: float = 0.006
-    aten_call: float = 4.0
-    quantize_call: float = 4.0
-    quantized: float = 6_667.0
-    dequantize_call: float = 20.0
-    dequantized: float = 2_000.0
-    dequantize_weight_call: float = 40.0
-    flip_call: float = 8.0
-    norm_call: float = 12.0
-    float_gemm_call: float = 6.0
+    bandwidth: float = 32_000.0
+    kernel_bandwidth: float = 9_500.0
+    conv_call: float = 62.0
+    conv_outputs: float = 13_000.0
+    zero_point: float = 10.0
+    padded_zero_point: float = 15.0
+    zero_point_weights: float = 30_000.0
+    full_channels: float = 10.0
+    group_channels: float = 48.0
+    linear_call: float = 65.0
+    linear_outputs: float = 7_400.0
+    aten_call: float = 6.0
+    pad_call: float = 19.0
+    quantize_call: float = 20.0
+    quantized: float = 1_100.0
+    dequantize_call: float = 10.0
+    dequantized: float = 1_750.0
+    dequantize_weight_call: float = 30.0
+    flip_call: float = 12.0
+    norm_call: float = 28.0
+    float_gemm_call: float = 41.0
     post_op: float = 0.5
-    group_channels: float = 32.0
     pooled: float = 1_800.0
-    pool_in_passing: float = 60.0
-    view: float = 1.0
+    pool_in_passing: float = 0.0
+    view: float = 6.0
     cast_traffic: float = 0.35
     weight_only_bfloat16_macs: float = 30_000.0
     weight_only_float32_macs: float = 1_700.0
@@ -70,6 +79,10 @@ class Rates:
     half_linear_macs: float = 60_000.0
     half_weight: float = 1_500.0
 
+    def kernel_traffic(self, snapshot: Snapshot, *eclasses: int) -> float:
+        """µs for a contraction to read or write the given e-classes."""
+        return sum(size(snapshot, eclass) for eclass in eclasses) / self.kernel_bandwidth
+
     def traffic(self, snapshot: Snapshot, *eclasses: int) -> float:
         """µs to move the given e-classes through memory once."""
         return sum(size(snapshot, eclass) for eclass in eclasses) / self.bandwidth
@@ -80,15 +93,22 @@ class Rates:
 
 
 DEFAULTS = Rates()
-"""Of one core, run eagerly."""
+"""Of one core, run eagerly: fitted to the times of the kernels of the zoo, each in its place in a whole run."""
 
-COMPILED = Rates()
+COMPILED = Rates(
+    int8_macs=500_000.0, linear_macs=500_000.0, bandwidth=10_000.0, kernel_bandwidth=10_000.0,
+    conv_call=28.0, conv_outputs=inf, zero_point=2.0, padded_zero_point=0.0, zero_point_weights=inf,
+    full_channels=1.0, group_channels=32.0, linear_call=24.0, linear_outputs=40_000.0,
+    aten_call=4.0, pad_call=4.0, norm_call=12.0, flip_call=8.0, float_gemm_call=6.0, view=1.0, pool_in_passing=60.0,
+    quantize_call=4.0, quantized=6_667.0, dequantize_call=20.0, dequantized=2_000.0, dequantize_weight_call=40.0,
+)  # fmt: skip
 """For code that is compiled: what stands between kernels is computed where its operand is made, so it costs little; but
-a dequantize before a contraction is not."""
+a dequantize before a contraction is not. Only the ratios mean something: they were set by what compiled models gain."""
 
 PER_THREAD = (
-    "int8_macs", "float_macs", "bfloat16_macs", "float8_macs", "float8_decoded", "bandwidth", "pooled",
-    "half_linear_macs", "half_weight", "zero_point_weights", "weight_only_bfloat16_macs", "weight_only_float32_macs",
+    "int8_macs", "linear_macs", "float_macs", "bfloat16_macs", "float8_macs", "float8_decoded", "bandwidth",
+    "kernel_bandwidth", "conv_outputs", "linear_outputs", "zero_point_weights", "quantized", "dequantized", "pooled",
+    "half_linear_macs", "half_weight", "weight_only_bfloat16_macs", "weight_only_float32_macs",
     "weight_only_float16_macs", "weight_only4_bfloat16_macs", "weight_only4_float32_macs", "weight_only4_float16_macs",
 )  # fmt: skip
 """Fields of `Rates` that grow with the number of threads."""

@@ -279,12 +279,17 @@ _WATCHED = {
 }
 
 
+def _name(target: Any) -> str:
+    """Without namespace and overload."""
+    return str(getattr(target, "__name__", target)).split(".")[0]
+
+
 def _left(module: fx.GraphModule) -> Mapping[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for node in module.graph.nodes:
-        name = str(node.target).split(".")[1:2] if node.op == "call_function" else []
+        name = _name(node.target) if node.op == "call_function" else ""
         for label, prefixes in _WATCHED.items():
-            if name and name[0] in prefixes:
+            if name in prefixes:
                 found.setdefault(label, []).append(node.name)
     return {label: tuple(found[label]) for label in _WATCHED if label in found}
 

@@ -84,7 +84,9 @@ def test_biases_and_scales_of_either_form(options: dict[str, Any]) -> None:
 def test_equal_post_ops_run_as_one() -> None:
     parts, _ = heads(2)
     x = torch.randn(4, 24)
-    fast = checked(net(lambda f, g, x: (torch.sin(torch.relu(f(fq(x)))), torch.sin(torch.relu(g(fq(x))))), parts, [x]), [x])
+    fast = checked(
+        net(lambda f, g, x: (torch.sin(torch.relu(f(fq(x)))), torch.sin(torch.relu(g(fq(x))))), parts, [x]), [x]
+    )
     assert b.post_ops(fast) == ["relu"]
 
 

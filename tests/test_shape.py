@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     {"errors", "_torch", "_inductor", "program", "snapshot"},
-    {"torch_names", "copies", "kernels", "cost", "machine", "lang", "packing", "memory", "extract", "zoo"},
+    {"torch_names", "copies", "borders", "kernels", "cost", "machine", "lang", "packing", "memory", "extract", "zoo"},
     {"facts", "engine", "compile_rules", "load_rules", "capture"},
     {"ops"},
     {"encode", "saturate", "schedule"},
@@ -31,6 +31,7 @@ LAYERS = (
     {"__init__"},
     {"bench"},
     {"coverage"},
+    {"decisions"},
     {"cli"},
 )
 """A module imports from its own layer or an earlier one. Names are first components below `qegraph`."""

@@ -145,7 +145,7 @@ def test_calibrated_rates_are_used(store: Store) -> None:
 
 
 def test_calibrate_command(store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qegraph.tuning.calibration.SECONDS", 0.002)
+    monkeypatch.setattr("qegraph.tuning.calibration.ROUNDS", 2)
     assert cli.main(["calibrate", "--threads", str(torch.get_num_threads())]) == 0
     assert str(store.path) in capsys.readouterr().out
     rates = store.read().rates

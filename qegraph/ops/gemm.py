@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import fx
 
 from qegraph.copies import scratch
-from qegraph.cost import Rates, elements
-from qegraph.kernels import PARAMETERS, POST_OPS, accepted, name_of
+from qegraph.kernels import PARAMETERS, POST_OPS, name_of
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, permute, vec, view
-from qegraph.ops.linear4 import emit_linear4, emit_weight_only4, weight_only4_cost
+from qegraph.ops.gemm_cost import gemm_cost, matmul_cost, offset_cost, qgemm_cost
+from qegraph.ops.linear4 import emit_linear4, emit_weight_only4
 from qegraph.ops.quant import dtype_in, scale_of
 from qegraph.ops.table import Emission, Reading, emit_constant, evaluates, reads, word
 from qegraph.packing import PackedConv, PackedLinear
 from qegraph.program import Value
-from qegraph.snapshot import Data, ENode, Snapshot
+from qegraph.snapshot import Data, ENode
 from qegraph.torch_names import aten, onednn
 
 
@@ -94,107 +93,10 @@ def read_addmm(reading: Reading, value: Value) -> Tensor | None:
     return gemm(linear(), reading.tensor(x), move(permute(vec(1, 0)), reading.tensor(y)), reading.tensor(b))
 
 
-# -- cost --------------------------------------------------------------------------------------------------------------
-
-
-def _macs(snapshot: Snapshot, out: int, w: int) -> float:
-    shape = snapshot.shape.get(w, ())
-    return float(elements(snapshot, out) * math.prod(shape[1:]))
-
-
-def _gemm_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    _, x, w, _ = node.args
-    work = _macs(snapshot, node.eclass, w.number) / _float_macs(snapshot, node, rates)
-    return rates.float_gemm_call + max(work, rates.traffic(snapshot, node.eclass, x.number, w.number))
-
-
-def _float_macs(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    return rates.bfloat16_macs if snapshot.dtype.get(node.eclass) == "bfloat16" else rates.float_macs
-
-
-def _matmul_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    x, y = node.args
-    depth = (snapshot.shape.get(x.number) or (1,))[-1]
-    work = elements(snapshot, node.eclass) * abs(depth) / _float_macs(snapshot, node, rates)
-    return rates.float_gemm_call + max(work, rates.traffic(snapshot, node.eclass, x.number, y.number))
-
-
-def _qgemm_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    kind, x, qx, w, _, _, other, qo, f, out = node.args
-    if kind.name == "WeightOnly4":
-        return weight_only4_cost(snapshot, node, rates)
-    if kind.name != "Linear4" and (_kind_name(kind), _storage(qo), _storage(out), name_of(f)) not in _ROWS:
-        return math.inf
-    work = _macs(snapshot, node.eclass, w.number) / rates.int8_macs
-    if kind.name == "Linear4":
-        work = elements(snapshot, node.eclass) * abs(snapshot.shape[x.number][-1]) / rates.int8_macs
-    if qx.name == "Float8":
-        decoded = elements(snapshot, w.number) / rates.float8_decoded
-        work = decoded + _macs(snapshot, node.eclass, w.number) / rates.float8_macs
-    if _is_pool(snapshot, w.number):
-        work = elements(snapshot, x.number) / rates.pooled
-        if _was_float(snapshot, x.number):
-            work += rates.pool_in_passing
-    elif kind.name == "Conv" and kind.args[3] > 1:
-        channels = snapshot.shape.get(w.number, (1, rates.group_channels))[1]
-        work *= max(1.0, rates.group_channels / channels)
-    moved = rates.traffic(snapshot, node.eclass, x.number, w.number, other.number)
-    copied = 0.0
-    if qo.name != "Absent" and (kind.name == "Conv" or qo.name != "Real") and _is_kept(snapshot, node, other.number):
-        copied = rates.aten_call + 2 * rates.traffic(snapshot, other.number)
-    post_op = 0.0 if f.args[0] == "identity" else rates.post_op
-    return _call_cost(snapshot, node, qx, rates) + max(work, moved) + copied + post_op
-
-
-def _is_pool(snapshot: Snapshot, w: int) -> bool:
-    return any(snapshot.nodes[index].op == "Filled" for index in snapshot.classes[w])
-
-
-def _is_kept(snapshot: Snapshot, node: ENode, other: int) -> bool:
-    """The residual can't be written: it is an input, or the source reads it once more later. The kernel gets a copy."""
-    if any(snapshot.nodes[index].op == "Leaf" for index in snapshot.classes[other]):
-        return True
-    sources = snapshot.sources.get(node.eclass, ())
-    return bool(sources) and snapshot.last_read.get(other, 0) > sources[0]
-
-
-def _was_float(snapshot: Snapshot, codes: int) -> bool:
-    """The codes were quantized from a computed value that a product reads too, as in squeeze-and-excitation."""
-    made = (snapshot.nodes[index] for index in snapshot.classes[codes])
-    return any("Mul" in snapshot.readers.get(each.children[0], ()) for each in made if each.op == "Quantize")
-
-
-def _call_cost(snapshot: Snapshot, node: ENode, qx: Data, rates: Rates) -> float:
-    """What a call costs besides arithmetic. Linears start faster and walk over rows more slowly than convolutions."""
-    if node.args[0].name == "Linear":
-        rows = elements(snapshot, node.eclass) / (snapshot.shape.get(node.eclass) or (1,))[-1]
-        return rates.linear_call + rates.linear_row * abs(rows)
-    if qx.name == "PerTensor" and not qx.args[1]:
-        return rates.conv_call
-    return rates.conv_call + rates.conv_zero_point + elements(snapshot, node.args[3].number) / rates.zero_point_weights
-
-
-def _offset_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    """Next to nothing, so that it isn't chosen where nothing is gained."""
-    return 0.1
-
-
-_ROWS = frozenset(accepted())
-
-
-def _kind_name(kind: Data) -> str:
-    return "linear" if kind.name == "Linear" else f"conv{len(kind.args[0])}d"
-
-
-def _storage(q: Data) -> str:
-    """Float8 is stored by what stores float32."""
-    return q.args[0] if q.name == "Real" else {"Absent": "absent", "Float8": "float32"}.get(q.name, "codes")
-
-
 # -- emission ----------------------------------------------------------------------------------------------------------
 
 
-@word("Gemm", _gemm_cost)
+@word("Gemm", gemm_cost)
 def emit_gemm(emission: Emission, node: ENode) -> fx.Node:
     kind, x, w, b = node.args
     operands = [emission.node(each.number) for each in (x, w, b)]
@@ -205,13 +107,13 @@ def emit_gemm(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(target, *operands, list(stride), list(padding), list(dilation), groups)
 
 
-@word("Matmul", _matmul_cost)
+@word("Matmul", matmul_cost)
 def emit_matmul(emission: Emission, node: ENode) -> fx.Node:
     x, y = node.args
     return emission.call(aten.matmul.default, emission.node(x.number), emission.node(y.number))
 
 
-@word("QGemm", _qgemm_cost)
+@word("QGemm", qgemm_cost)
 def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     kind, x, qx, w, qw, b, _, qo, f, out = node.args
     if kind.name == "Linear4":
@@ -251,7 +153,7 @@ def constant_offset_bias(emission: Emission, node: ENode) -> torch.Tensor:
     return (-offset if bias is None else bias.double() - offset).float()
 
 
-word("OffsetBias", _offset_cost, fresh=False)(emit_constant)
+word("OffsetBias", offset_cost, fresh=False)(emit_constant)
 
 
 def _post_op(f: Data) -> list[Any]:

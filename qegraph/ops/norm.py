@@ -36,7 +36,7 @@ def _batch_norm(reading: Reading, x: Any, w: Any, b: Any, mean: Any, variance: A
 
 
 def _cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
+    return rates.norm_call + rates.traffic(snapshot, node.eclass, *node.children)
 
 
 def _qcost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:

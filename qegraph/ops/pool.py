@@ -110,7 +110,7 @@ def emit_avg_pool(emission: Emission, node: ENode) -> fx.Node:
 
 
 def _pad_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    return rates.aten_call + 2 * rates.traffic(snapshot, node.eclass)
+    return rates.pad_call + 5 * rates.traffic(snapshot, node.eclass)
 
 
 @word("PadCodes", _pad_cost)

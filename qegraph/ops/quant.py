@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from qegraph import borders
 from qegraph.cost import Rates, elements
 from qegraph.facts import RANGES
 from qegraph.kernels import FLOATS
@@ -162,8 +163,7 @@ def emit_quantize(emission: Emission, node: ENode) -> fx.Node:
     if q.name == "Float8":
         return _emit_float8(emission, node, "quantize_affine_float8_non_decomposed", torch.float8_e4m3fn)
     *_, low, high, dtype = q.args
-    overload = "default" if q.name == "PerTensor" else "tensor"
-    target = getattr(quantized_decomposed.quantize_per_tensor, overload)
+    target = borders.quantize_per_tensor if q.name == "PerTensor" else quantized_decomposed.quantize_per_tensor.tensor
     return emission.call(target, emission.node(x.number), *scale_of(emission, q), low, high, dtype_of(dtype))
 
 
@@ -197,8 +197,10 @@ def emit_dequantize(emission: Emission, node: ENode) -> fx.Node:
         target = quantized_decomposed.dequantize_per_channel.default
         tail = [emission.node(scales.number), emission.node(zero_points.number), axis, *tail]
     else:
-        overload = "default" if q.name == "PerTensor" else "tensor"
-        target = getattr(quantized_decomposed.dequantize_per_tensor, overload)
+        is_plain = q.name == "PerTensor" and dtype == "float32"
+        operators = quantized_decomposed.dequantize_per_tensor
+        target = operators.default if q.name == "PerTensor" else operators.tensor
+        target = borders.dequantize_per_tensor if is_plain else target
         tail = [*scale_of(emission, q), *tail]
     if dtype == "float32":
         return emission.call(target, operand, *tail)
