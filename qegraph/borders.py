@@ -6,7 +6,7 @@ time goes into fresh memory. Under a compiler the operators themselves are calle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ def dequantize_per_tensor(
     return torch.sub(x, float(zero_point)).mul_(scale)
 
 
-OPERATORS: Mapping[Callable[..., Any], Any] = {
+OPERATORS: Mapping[Any, Any] = {
     quantize_per_tensor: quantized_decomposed.quantize_per_tensor.default,
     dequantize_per_tensor: quantized_decomposed.dequantize_per_tensor.default,
 }

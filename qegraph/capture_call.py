@@ -84,7 +84,7 @@ def read_call(node: fx.Node, refer: Callable[[fx.Node], Ref], fake: Callable[[Re
     kwargs = {name: plain(arg, refer) for name, arg in node.kwargs.items()}
     if node.op == "call_method":
         return Call(Method(str(node.target)), args, kwargs)
-    target: Any = OPERATORS.get(node.target, node.target)  # pyright: ignore[reportArgumentType]
+    target: Any = OPERATORS.get(node.target, node.target)
     if isinstance(target, OpOverloadPacket):
         target = _overload(target, args, kwargs, fake) or target
     if not isinstance(target, OpOverload):

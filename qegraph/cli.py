@@ -123,6 +123,22 @@ def _run_calibrate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _configure_decisions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=_at_least_one, default=1, help="intra-op threads (default 1)")
+    parser.add_argument("--rounds", type=_at_least_one, default=11, help="timing rounds (default 11)")
+    parser.add_argument("--cost", choices=("estimated", "measured"), default="estimated", help="default estimated")
+
+
+def _run_decisions(args: argparse.Namespace) -> int:
+    from qegraph import bench, decisions
+
+    settings = bench.Settings(rounds=args.rounds, threads=args.threads)
+    verdicts = list(decisions.decide(settings, _progress(), args.cost))
+    bench.show([decisions.decisions_table(verdicts)])
+    print(f"{bench.describe(args.threads).line()}; {args.rounds} rounds")
+    return 0 if all(each.chosen == each.faster for each in verdicts) else 1
+
+
 def _configure_coverage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", type=_names, metavar="NAMES", help="comma-separated, e.g. F11,F12 (default all)")
     parser.add_argument("--rivals", action=argparse.BooleanOptionalAction, default=True, help="run the others too")
@@ -202,6 +218,7 @@ COMMANDS = (
     Command("demo", "optimize a quantized resnet18: what fused, how close, how fast", _configure_demo, _run_demo),
     Command("bench", "compare with torchao's lowering and torch.compile on the zoo", _configure_bench, _run_bench),
     Command("calibrate", "measure what this machine's costs are made of", _configure_calibrate, _run_calibrate),
+    Command("decisions", "choices that depend on sizes: by cost and as timed", _configure_decisions, _run_decisions),
     Command("coverage", "which fusions work, by family, here and elsewhere", _configure_coverage, _run_coverage),
     Command("egraph", "write a model's saturated e-graph as extraction-gym JSON", _configure_egraph, _run_egraph),
     Command("extract", "the cheapest program in such an e-graph", _configure_extract, _run_extract),

@@ -75,7 +75,7 @@ class Rates:
     weight_only4_bfloat16_macs: float = 46_000.0
     weight_only4_float32_macs: float = 670.0
     weight_only4_float16_macs: float = 410.0
-    half_linear_call: float = 40.0
+    half_linear_call: float = 75.0
     half_linear_macs: float = 60_000.0
     half_weight: float = 1_500.0
 
@@ -99,7 +99,8 @@ COMPILED = Rates(
     int8_macs=500_000.0, linear_macs=500_000.0, bandwidth=10_000.0, kernel_bandwidth=10_000.0,
     conv_call=28.0, conv_outputs=inf, zero_point=2.0, padded_zero_point=0.0, zero_point_weights=inf,
     full_channels=1.0, group_channels=32.0, linear_call=24.0, linear_outputs=40_000.0,
-    aten_call=4.0, pad_call=4.0, norm_call=12.0, flip_call=8.0, float_gemm_call=6.0, view=1.0, pool_in_passing=60.0,
+    aten_call=4.0, pad_call=4.0, norm_call=12.0, flip_call=8.0, float_gemm_call=6.0, view=1.0,
+    half_linear_call=40.0, pool_in_passing=60.0,
     quantize_call=4.0, quantized=6_667.0, dequantize_call=20.0, dequantized=2_000.0, dequantize_weight_call=40.0,
 )  # fmt: skip
 """For code that is compiled: what stands between kernels is computed where its operand is made, so it costs little; but

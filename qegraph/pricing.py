@@ -27,8 +27,8 @@ def default_cost(snapshot: Snapshot, node: ENode, rates: Rates = DEFAULTS) -> fl
 
 
 def int8_first(snapshot: Snapshot, node: ENode) -> float:
-    """The default cost, but a contraction stays float only if nothing else computes it, however small it is."""
-    return default_cost(snapshot, node) + float_penalty(snapshot, node)
+    """The cost of compiled code, but a contraction stays float only if nothing else computes it, however small it is."""
+    return default_cost(snapshot, node, COMPILED) + float_penalty(snapshot, node)
 
 
 def float_penalty(snapshot: Snapshot, node: ENode) -> float:

@@ -60,7 +60,7 @@ def test_less_search_is_never_cheaper(model: Model) -> None:
         fast = qegraph.optimize(gm, budget=Budget(rounds=rounds))
         agrees(gm, fast, inputs, rel=1e-3)
         costs.append(qegraph.explain(fast).cost)
-    assert costs == sorted(costs, reverse=True) and costs[-1] < 0.5 * costs[0]
+    assert costs == sorted(costs, reverse=True) and costs[-1] < 0.75 * costs[0]
 
 
 def test_report_says_how_good_the_choice_is(model: Model) -> None:
@@ -68,7 +68,7 @@ def test_report_says_how_good_the_choice_is(model: Model) -> None:
     assert report.gap == 0 and report.lower_bound == report.cost > 0
     assert report.method == "elimination" and report.largest_cycle == 2 and report.notes == ()
     assert (
-        f"  estimated {report.cost:.0f} µs, none in the e-graph takes less than {report.lower_bound:.0f} µs: "
+        f"  {report.cost:.0f} µs {report.prices}; none in the e-graph takes less than {report.lower_bound:.0f} µs: "
         "gap 0.00% (elimination, largest cycle 2)" in str(report)
     )
     worse = qegraph.Report(cost=10.0, lower_bound=9.0, method="greedy", largest_cycle=7, notes=("given up",))

@@ -149,7 +149,7 @@ def test_calibrate_command(store: Store, capsys: pytest.CaptureFixture[str], mon
     assert cli.main(["calibrate", "--threads", str(torch.get_num_threads())]) == 0
     assert str(store.path) in capsys.readouterr().out
     rates = store.read().rates
-    assert rates is not None and all(getattr(rates, each.name) > 0 for each in fields(Rates))
+    assert rates is not None and all(getattr(rates, each.name) >= 0 for each in fields(Rates))
     assert rates.int8_macs != DEFAULTS.int8_macs and rates.post_op == DEFAULTS.post_op
 
 

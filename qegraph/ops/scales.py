@@ -53,8 +53,8 @@ def _zero_point(weight: torch.Tensor, compensation: torch.Tensor) -> int | None:
 def _int_matmul_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     x, _, zero_point = node.args
     depth = (snapshot.shape.get(x.number) or (1,))[-1]
-    work = elements(snapshot, node.eclass) * abs(depth) / rates.int8_macs
-    calls = rates.aten_call * (2 if zero_point else 1)
+    work = elements(snapshot, node.eclass) * abs(depth) / rates.linear_macs
+    calls = rates.float_gemm_call + (rates.aten_call if zero_point else 0.0)
     return calls + max(work, rates.traffic(snapshot, node.eclass, *node.children))
 
 

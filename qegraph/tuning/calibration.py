@@ -23,8 +23,8 @@ Call = Callable[[], object]
 Progress = Callable[[str], None]
 
 ROUNDS = 25
-_SWEEP = 1 << 22
-"""Bytes: more than a core's own caches hold."""
+_SWEEP = 1 << 19
+"""Bytes. With these, calls take what they take in the models of the zoo."""
 _MANY = 1 << 18
 """Elements of a large activation."""
 
