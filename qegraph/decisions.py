@@ -146,13 +146,17 @@ def _sliced(rows: int, width: int, kept: int, times: int) -> Made:
     return run, [Linear(kept, 16)], [torch.randn(rows, width)]
 
 
-def _residual(rows: int, width: int, reads: int) -> Made:
-    def run(m: Linear, x: Tensor, r: Tensor) -> tuple[Tensor, ...]:
-        residual = dq(r)
-        return (q(m(dq(x)) + residual, OUT), *[residual][:reads])
+def _residual(channels: int, side: int, stored: str) -> Made:
+    """Codes that only this addition reads, or floats that are read again: a copy must be made for the kernel."""
 
-    x, r = (torch.randint(0, 255, (rows, width), dtype=torch.uint8) for _ in range(2))
-    return run, [Linear(width, width)], [x, r]
+    def run(m: Conv, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        residual = F.hardswish(y)
+        if stored == "codes":
+            return (q(m(dq(x)) + fq(residual, OUT), OUT),)
+        return q(m(dq(x)) + residual, OUT), residual
+
+    y = torch.randn(1, channels, side, side).contiguous(memory_format=torch.channels_last)
+    return run, [Conv(i=channels, o=channels)], [_image(channels, side), y]
 
 
 DECISIONS = (
@@ -211,20 +215,22 @@ DECISIONS = (
         ((64, 1024, 1024, 16), (2048, 1024, 16, 1)),
     ),
     Decision(
-        "a residual of codes summed in place, or added as floats",
+        "a residual summed in place, or added afterwards",
         (
-            Form("sum", lambda s, n: _op(n, "Gemm") or _adds(n) == "float"),
-            Form("add", lambda s, n: _op(n, "Gemm") or _adds(n) == "codes"),
+            Form("sum", lambda s, n: _op(n, "Gemm", "Add")),
+            Form("add", lambda s, n: _op(n, "Gemm") or bool(_adds(n))),
         ),
         _residual,
-        ((256, 1024, 0), (4, 64, 1)),
+        ((64, 28, "codes"), (64, 28, "floats")),
     ),
 )
 
 
-def decide(settings: Settings, progress: Progress, cost: Source = "estimated") -> Iterator[Verdict]:
+def decide(
+    settings: Settings, progress: Progress, cost: Source = "estimated", decisions: Sequence[Decision] | None = None
+) -> Iterator[Verdict]:
     """Every decision at both of its sizes, at `settings.threads` threads."""
-    for decision in DECISIONS:
+    for decision in DECISIONS if decisions is None else decisions:
         for sizes in decision.sizes:
             progress(f"{decision.name}: {sizes}")
             with threads(settings.threads), torch.no_grad():

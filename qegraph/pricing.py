@@ -27,7 +27,7 @@ def default_cost(snapshot: Snapshot, node: ENode, rates: Rates = DEFAULTS) -> fl
 
 
 def int8_first(snapshot: Snapshot, node: ENode) -> float:
-    """The cost of compiled code, but a contraction stays float only if nothing else computes it, however small it is."""
+    """The cost of compiled code, but a contraction stays float only if nothing else computes it, however small."""
     return default_cost(snapshot, node, COMPILED) + float_penalty(snapshot, node)
 
 
@@ -81,4 +81,4 @@ def _price(cost: CostFunction | Source, of: Search, target: Target) -> tuple[lis
     except Exception as problem:  # whatever the graph's own operators raise on inputs that aren't its own
         warnings.warn(f"nothing could be measured, costs are estimated: {problem!r}", stacklevel=5)
         return estimated, f"{origin}, as nothing could be measured"
-    return costs, f"measured on this machine, {tuning.timed} kernels of them now"
+    return costs, f"measured on this machine, {tuning.timed} kernels of them now, {tuning.winner} costs won"

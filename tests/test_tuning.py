@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from qegraph.cost import DEFAULTS, PER_THREAD, Rates
 from qegraph.coverage.parts import IN, OUT, Linear, fq, q
 from qegraph.tuning import Store
 from qegraph.tuning.profile import profile
+from qegraph.tuning.race import race
 from qegraph.tuning.store import FOLDER
 
 
@@ -53,10 +55,26 @@ def test_what_was_measured_decides(store: Store) -> None:
     qegraph.optimize(gm, cost="measured")
     dear = {key: 1e6 for key in store.read().times if key.startswith("QGemm")}
     assert dear
-    store.update(times=dear)
+    store.update(times=dear, winners=dict.fromkeys(store.read().winners, "measured"))
     report = qegraph.explain(qegraph.optimize(gm, cost="measured"))
     assert len(report.floats()) == 2
     assert all("cost model finds float cheaper" in each.reason for each in report.floats())
+
+
+def test_a_challenger_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times come from a clock that only the calls move."""
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def takes(seconds: float) -> Callable[[], None]:
+        def call() -> None:
+            now[0] += seconds
+
+        return call
+
+    assert race("mine", {"mine": takes(1.0), "level": takes(0.995)}) == "mine"
+    assert race("mine", {"mine": takes(1.0), "slow": takes(2.0), "fast": takes(0.9), "faster": takes(0.8)}) == "faster"
+    assert race("mine", {"mine": takes(1.0)}) == "mine"
 
 
 def test_measuring_leaves_no_trace(store: Store) -> None:

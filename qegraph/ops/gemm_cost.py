@@ -83,8 +83,8 @@ def _is_pool(snapshot: Snapshot, w: int) -> bool:
 
 
 def _is_kept(snapshot: Snapshot, node: ENode, other: int) -> bool:
-    """The residual can't be written: it is an input, or the source reads it once more later. The kernel gets a copy."""
-    if any(snapshot.nodes[index].op == "Leaf" for index in snapshot.classes[other]):
+    """The residual can't be written, so the kernel gets a copy: it is an input or a result, or is read again later."""
+    if other in snapshot.roots or any(snapshot.nodes[k].op in ("Leaf", "Opaque") for k in snapshot.classes[other]):
         return True
     sources = snapshot.sources.get(node.eclass, ())
     return bool(sources) and snapshot.last_read.get(other, 0) > sources[0]

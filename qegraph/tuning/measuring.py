@@ -6,22 +6,27 @@ better choice, and nowhere else. The loop ends because every turn times what it 
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, sqrt
 from statistics import fmean
 from time import monotonic
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import fx
 
 from qegraph.extract import Selection
+from qegraph.extract.units import DIGITS
 from qegraph.search import Search
 
 from .profile import Inputs, inputs_of, profile
+from .race import Call, race
 from .signature import signature
 from .store import Store
 
@@ -30,6 +35,8 @@ OPTIMISM = 0.6
 RUNS = 15
 TURNS = 12
 
+Tell = Callable[[int, str], None]
+
 
 @dataclass
 class Tuning:
@@ -37,36 +44,102 @@ class Tuning:
 
     store    kept between processes. seconds  after which no further turn begins.
     runs     of the whole graph in each turn; the median counts.
+    timed    kernels timed; `winner`, the form that won the race.
     """
 
     store: Store
     seconds: float = 60.0
     runs: int = RUNS
     timed: int = field(default=0, init=False)
+    winner: str = field(default="", init=False)
 
 
 def measured(of: Search, estimates: Sequence[float], tuning: Tuning) -> list[float]:
-    """Costs (µs) of all e-nodes: measured for every kernel that matters, estimated for the others.
+    """Costs (µs) of all e-nodes that choose the fastest form found: measured for every kernel that matters.
 
+    At the end the forms that measured costs, estimates and blends of both choose are run against each other; if no
+    other is clearly faster than the estimates' choice, the estimates are the result.
     Raises what the graph raises when it is run on inputs like those it was captured with.
     """
     keys = keys_of(of, estimates)
-    times = dict(tuning.store.read().times)
     inputs = inputs_of(of.program)
-    begin = monotonic()
     with _progress() as tell:
-        for turn in range(TURNS):
-            selection = of.select(mixed(keys, times, estimates, OPTIMISM))
-            new = {keys[k] for k in selection.choice.values()} - set(times) - {""}
-            if not new or monotonic() - begin > tuning.seconds:
-                break
-            tell(turn, len(new))
-            found = times_of(of.emit(selection), selection, keys, inputs, tuning.runs)
-            fresh = {key: found[key] for key in new}
-            times.update(fresh)
-            tuning.timed += len(fresh)
-            tuning.store.update(times=fresh)
-    return mixed(keys, times, estimates, 1.0)
+        times = _timed(of, keys, estimates, inputs, tuning, tell)
+        candidates = _candidates(mixed(keys, times, estimates, 1.0), estimates)
+        name = _digest(of, keys, estimates)
+        tuning.winner = tuning.store.read().winners.get(name, "")
+        if tuning.winner not in candidates:
+            tell(TURNS, "racing")
+            tuning.winner = race(ESTIMATED, _calls(of, candidates, inputs))
+            tuning.store.update(winners={name: tuning.winner})
+    return candidates[tuning.winner]
+
+
+def _timed(
+    of: Search, keys: Sequence[str], estimates: Sequence[float], inputs: Inputs, tuning: Tuning, tell: Tell
+) -> Mapping[str, float]:
+    """Signature -> µs of what any choice within the optimism could take."""
+    times = dict(tuning.store.read().times)
+    begin = monotonic()
+    for turn in range(TURNS):
+        selection = of.select(mixed(keys, times, estimates, OPTIMISM))
+        new = {keys[k] for k in selection.choice.values()} - set(times) - {""}
+        if not new or monotonic() - begin > tuning.seconds:
+            break
+        tell(turn, f"{len(new)} new")
+        found = times_of(of.emit(selection), selection, keys, inputs, tuning.runs)
+        fresh = {key: found[key] for key in new}
+        times.update(fresh)
+        tuning.timed += len(fresh)
+        tuning.store.update(times=fresh)
+    return times
+
+
+ESTIMATED = "estimated"
+SHAKEN = 4
+SPREAD = 0.15
+
+
+def _candidates(known: Sequence[float], estimates: Sequence[float]) -> dict[str, list[float]]:
+    """Name -> costs. What was measured is noisy: some are drawn towards the estimates, some shaken."""
+    made = {
+        ESTIMATED: list(estimates),
+        "measured": list(known),
+        "blend": [sqrt(a * b) for a, b in zip(known, estimates, strict=True)],
+    }
+    for seed in range(SHAKEN):
+        generator = random.Random(seed)
+        made[f"shaken-{seed}"] = [round(cost * generator.lognormvariate(0.0, SPREAD), DIGITS) for cost in known]
+    return made
+
+
+def _calls(of: Search, candidates: Mapping[str, Sequence[float]], inputs: Inputs) -> dict[str, Call]:
+    """One call for each different form."""
+    calls: dict[str, Call] = {}
+    seen: set[tuple[int, ...]] = set()
+    for name, costs in candidates.items():
+        selection = of.select(costs)
+        form = tuple(sorted(selection.choice.values()))
+        if form not in seen:
+            seen.add(form)
+            calls[name] = _call(of.emit(selection), inputs)
+    return calls
+
+
+def _call(module: fx.GraphModule, inputs: Inputs) -> Call:
+    def run() -> object:
+        with torch.no_grad():
+            return module(*inputs)
+
+    return run
+
+
+def _digest(of: Search, keys: Sequence[str], estimates: Sequence[float]) -> str:
+    """Equal for the same e-graph under the same estimates."""
+    nodes = [
+        (key, estimate, node.children) for key, estimate, node in zip(keys, estimates, of.snapshot.nodes, strict=True)
+    ]
+    return hashlib.sha256(repr((nodes, of.snapshot.roots)).encode()).hexdigest()[:24]
 
 
 def times_of(
@@ -96,9 +169,9 @@ def mixed(keys: Sequence[str], times: Mapping[str, float], estimates: Sequence[f
 
 
 @contextmanager
-def _progress() -> Generator[Callable[[int, int], None]]:
+def _progress() -> Generator[Tell]:
     """A line on stderr while it lasts, where stderr is a terminal."""
     columns = (TextColumn("timing kernels"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=TURNS)
-        yield lambda turn, count: progress.update(task, completed=turn, description=f"{count} new")
+        yield lambda turn, doing: progress.update(task, completed=turn, description=doing)

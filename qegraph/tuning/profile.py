@@ -90,11 +90,11 @@ def _run(plan: Sequence[Any], inputs: Inputs, spent: dict[int, int]) -> None:
         kwargs = map_arg(node.kwargs, values.__getitem__)
         begin = clock()
         values[node] = call(*args, **kwargs)
-        elapsed = clock() - begin
-        if payer is not None:
-            spent[payer] += elapsed
-        for operand in dead:
+        del args, kwargs
+        for operand in dead:  # giving memory back takes time too
             del values[operand]
+        if payer is not None:
+            spent[payer] += clock() - begin
 
 
 def inputs_of(program: Program) -> Inputs:

@@ -27,10 +27,14 @@ _LOCK_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Contents:
-    """rates  of this machine, None before `qegraph calibrate`. times  signature of an e-node -> µs."""
+    """rates  of this machine, None before `qegraph calibrate`. times  signature of an e-node -> µs.
+
+    winners  digest of an e-graph -> the name of the form that won its race.
+    """
 
     rates: Rates | None = None
     times: Mapping[str, float] = field(default_factory=dict[str, float])
+    winners: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Store:
@@ -62,13 +66,19 @@ class Store:
         except (ValueError, TypeError, KeyError, AttributeError) as problem:
             return self._ignored(f"{type(problem).__name__}: {problem}")
 
-    def update(self, rates: Rates | None = None, times: Mapping[str, float] | None = None) -> None:
+    def update(
+        self,
+        rates: Rates | None = None,
+        times: Mapping[str, float] | None = None,
+        winners: Mapping[str, str] | None = None,
+    ) -> None:
         """Add to what is there; what others wrote in the meantime stays."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(f"{self.path}.lock", timeout=_LOCK_SECONDS):
                 before = self.read()
-                self._write(Contents(rates or before.rates, {**before.times, **(times or {})}))
+                merged = {**before.times, **(times or {})}, {**before.winners, **(winners or {})}
+                self._write(Contents(rates or before.rates, *merged))
         except (OSError, filelock.Timeout) as problem:
             warnings.warn(f"what was measured can't be kept in {self.path}: {problem}", stacklevel=2)
 
@@ -78,6 +88,7 @@ class Store:
             "machine": asdict(self.machine),
             "rates": asdict(contents.rates) if contents.rates else None,
             "times": dict(sorted(contents.times.items())),
+            "winners": dict(sorted(contents.winners.items())),
         }
         handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".json")
         try:
@@ -104,11 +115,11 @@ def _contents(data: Any) -> Contents:
     if data["format"] != FORMAT:
         raise ValueError(f"expected format {FORMAT}, found {data['format']}")
     times = {str(key): _positive(value) for key, value in data["times"].items()}
+    winners = {str(key): str(value) for key, value in data["winners"].items()}
     known = {each.name for each in fields(Rates)}
     rates = data["rates"]
-    return Contents(
-        None if rates is None else Rates(**{key: _positive(rates[key]) for key in rates if key in known}), times
-    )
+    made = None if rates is None else Rates(**{key: _positive(rates[key]) for key in rates if key in known})
+    return Contents(made, times, winners)
 
 
 def _positive(value: Any) -> float:
