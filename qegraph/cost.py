@@ -63,7 +63,8 @@ class Rates:
     dequantize_weight_call: float = 30.0
     flip_call: float = 12.0
     norm_call: float = 28.0
-    float_gemm_call: float = 41.0
+    float_gemm_call: float = 20.0
+    float_conv_call: float = 65.0
     post_op: float = 0.5
     pooled: float = 1_800.0
     pool_in_passing: float = 0.0
@@ -99,7 +100,7 @@ COMPILED = Rates(
     int8_macs=500_000.0, linear_macs=500_000.0, bandwidth=10_000.0, kernel_bandwidth=10_000.0,
     conv_call=28.0, conv_outputs=inf, zero_point=2.0, padded_zero_point=0.0, zero_point_weights=inf,
     full_channels=1.0, group_channels=32.0, linear_call=24.0, linear_outputs=40_000.0,
-    aten_call=4.0, pad_call=4.0, norm_call=12.0, flip_call=8.0, float_gemm_call=6.0, view=1.0,
+    aten_call=4.0, pad_call=4.0, norm_call=12.0, flip_call=8.0, float_gemm_call=6.0, float_conv_call=6.0, view=1.0,
     half_linear_call=40.0, pool_in_passing=60.0,
     quantize_call=4.0, quantized=6_667.0, dequantize_call=20.0, dequantized=2_000.0, dequantize_weight_call=40.0,
 )  # fmt: skip
@@ -124,3 +125,8 @@ def elements(snapshot: Snapshot, eclass: int) -> int:
 def size(snapshot: Snapshot, eclass: int) -> int:
     """Bytes of an e-class."""
     return elements(snapshot, eclass) * ITEM_BYTES.get(snapshot.dtype.get(eclass, ""), 4)
+
+
+def rounded(cost: float) -> float:
+    """To a nanosecond: a cost means no more, and sums are then exact, so that an optimum has no gap."""
+    return round(cost, 3)

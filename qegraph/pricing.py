@@ -8,8 +8,7 @@ from typing import Literal
 
 import torch
 
-from qegraph.cost import COMPILED, DEFAULTS, Rates
-from qegraph.extract.units import DIGITS
+from qegraph.cost import COMPILED, DEFAULTS, Rates, rounded
 from qegraph.ops import WORDS
 from qegraph.report import reads_codes
 from qegraph.search import Search
@@ -47,12 +46,11 @@ def price(
 ) -> tuple[list[float], str]:
     """Costs (µs) of all e-nodes, and in words where they come from; `require` "int8" makes floats dear.
 
-    To 10 ps: an estimate means no more, and then optima are exact and gaps 0.
 
     Raises ValueError for an unknown source or target.
     """
     exact, origin = _price(cost, of, target)
-    costs = [round(each, DIGITS) for each in exact]
+    costs = [rounded(each) for each in exact]
     if require == "int8":
         costs = [each + float_penalty(of.snapshot, node) for each, node in zip(costs, of.snapshot.nodes, strict=True)]
     return costs, origin

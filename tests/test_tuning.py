@@ -55,7 +55,7 @@ def test_what_was_measured_decides(store: Store) -> None:
     qegraph.optimize(gm, cost="measured")
     dear = {key: 1e6 for key in store.read().times if key.startswith("QGemm")}
     assert dear
-    store.update(times=dear, winners=dict.fromkeys(store.read().winners, "measured"))
+    store.update(times=dear, winners=dict.fromkeys(store.read().winners, "100% measured"))
     report = qegraph.explain(qegraph.optimize(gm, cost="measured"))
     assert len(report.floats()) == 2
     assert all("cost model finds float cheaper" in each.reason for each in report.floats())

@@ -12,9 +12,10 @@ from qegraph.snapshot import Data, ENode, Snapshot
 
 def gemm_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """A linear or convolution of floats."""
-    _, x, w, _ = node.args
+    kind, x, w, _ = node.args
+    call = rates.float_conv_call if kind.name == "Conv" else rates.float_gemm_call
     work = _macs(snapshot, node.eclass, w.number) / _float_macs(snapshot, node, rates)
-    return rates.float_gemm_call + max(work, rates.kernel_traffic(snapshot, node.eclass, x.number, w.number))
+    return call + max(work, rates.kernel_traffic(snapshot, node.eclass, x.number, w.number))
 
 
 def matmul_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf, sqrt
+from math import inf
 from statistics import fmean
 from time import monotonic
 
@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import fx
 
+from qegraph.cost import rounded
 from qegraph.extract import Selection
-from qegraph.extract.units import DIGITS
 from qegraph.search import Search
 
 from .profile import Inputs, inputs_of, profile
@@ -96,21 +96,24 @@ def _timed(
 
 
 ESTIMATED = "estimated"
-SHAKEN = 4
-SPREAD = 0.15
+BLENDS = (0.25, 0.5, 0.75, 1.0)
+"""Weights of the measured cost in a geometric mean with the estimate: both are noisy, each in its own way."""
+SHAKEN = 3
+SPREAD = 0.1
 
 
 def _candidates(known: Sequence[float], estimates: Sequence[float]) -> dict[str, list[float]]:
-    """Name -> costs. What was measured is noisy: some are drawn towards the estimates, some shaken."""
-    made = {
-        ESTIMATED: list(estimates),
-        "measured": list(known),
-        "blend": [sqrt(a * b) for a, b in zip(known, estimates, strict=True)],
-    }
+    """Name -> costs that choose a form: the estimates, blends with what was measured, and neighbours of these."""
+    made = {ESTIMATED: list(estimates)}
+    pairs = list(zip(known, estimates, strict=True))
+    for weight in BLENDS:
+        made[f"{weight:.0%} measured"] = [k if k in (0.0, inf) else k**weight * e ** (1 - weight) for k, e in pairs]
     for seed in range(SHAKEN):
         generator = random.Random(seed)
-        made[f"shaken-{seed}"] = [round(cost * generator.lognormvariate(0.0, SPREAD), DIGITS) for cost in known]
-    return made
+        made[f"shaken {seed}"] = [
+            k if k in (0.0, inf) else k * generator.lognormvariate(0.0, SPREAD) for k in estimates
+        ]
+    return {name: [rounded(cost) for cost in costs] for name, costs in made.items()}
 
 
 def _calls(of: Search, candidates: Mapping[str, Sequence[float]], inputs: Inputs) -> dict[str, Call]:

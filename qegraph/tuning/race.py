@@ -8,7 +8,7 @@ from statistics import median
 
 Call = Callable[[], object]
 
-ROUNDS = (5, 15)
+ROUNDS = (7, 21)
 """Of the heats, which all run, and of the final, which the best do."""
 FINALISTS = 3
 MARGIN = 0.01
