@@ -25,11 +25,6 @@ def default_cost(snapshot: Snapshot, node: ENode, rates: Rates = DEFAULTS) -> fl
     return WORDS[node.op].cost(snapshot, node, rates)
 
 
-def int8_first(snapshot: Snapshot, node: ENode) -> float:
-    """The cost of compiled code, but a contraction stays float only if nothing else computes it, however small."""
-    return default_cost(snapshot, node, COMPILED) + float_penalty(snapshot, node)
-
-
 def float_penalty(snapshot: Snapshot, node: ENode) -> float:
     """A second for a contraction in floats of operands that are dequantized."""
     return 1e6 if node.op in ("Gemm", "Matmul") and reads_codes(snapshot, node) else 0.0
@@ -45,7 +40,6 @@ def price(
     cost: CostFunction | Source, of: Search, target: Target = "eager", require: str | None = None
 ) -> tuple[list[float], str]:
     """Costs (µs) of all e-nodes, and in words where they come from; `require` "int8" makes floats dear.
-
 
     Raises ValueError for an unknown source or target.
     """

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from builders import int8_first
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 import qegraph
-from qegraph.pricing import int8_first
 
 qd = torch.ops.quantized_decomposed
 aten = torch.ops.aten

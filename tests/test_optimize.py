@@ -12,11 +12,11 @@ from functools import cache
 
 import pytest
 import torch
+from builders import int8_first
 from torch import fx
 
 import qegraph
 from qegraph import zoo
-from qegraph.pricing import int8_first
 from qegraph.validate import FLIPPED_SHARE, validate
 
 SIZES = ["small", pytest.param("full", marks=pytest.mark.zoo)]
