@@ -125,7 +125,9 @@ class PackedConv(PackedWeight):
         groups: int,
         x_shape: list[int] | None,
     ) -> None:
-        shape = _distinct(x_shape, weight.shape[1] * groups, weight.dim() - 2) if x_zero_point else x_shape
+        problem = (tuple(weight.shape), tuple(x_shape or ()), *map(tuple, windows), groups)
+        is_first = _HAS_ZERO_POINT.setdefault(problem, x_zero_point != 0) == (x_zero_point != 0)
+        shape = x_shape if is_first else _distinct(x_shape, weight.shape[1] * groups, weight.dim() - 2)
         super().__init__(weight, (x_scale, x_zero_point, *windows, groups, shape), scales=scales)
 
     @staticmethod
@@ -133,8 +135,12 @@ class PackedConv(PackedWeight):
         return torch.ops.onednn.qconv_prepack(*operands)
 
 
+_HAS_ZERO_POINT: dict[tuple[Any, ...], bool] = {}
+"""Convolution -> whether the first one of its kind in this process has a zero point: it is packed for its own shape."""
+
+
 def _distinct(x_shape: list[int] | None, channels: int, rank: int) -> list[int]:
-    """A shape to pack for that no convolution with zero point 0 has, but for the batch the same.
+    """A shape to pack for that no other convolution of its kind has, but for the batch the same.
 
     Packing looks its descriptor up by shape alone. A weight packed after another of its shape, the one with a zero
     point and the other without, gets the other's layout, and the kernel packs it again on every call (oneDNN 3.12;
