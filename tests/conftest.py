@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from qegraph.tuning.store import FOLDER
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Costs depend on the number of threads, and so may choices."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
