@@ -7,8 +7,8 @@ The defaults were read off one Xeon core with AVX512-VNNI and AMX, torch 2.13, o
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import inf
 
 from qegraph.snapshot import Snapshot
 
@@ -82,11 +82,11 @@ class Rates:
 
     def kernel_traffic(self, snapshot: Snapshot, *eclasses: int) -> float:
         """µs for a contraction to read or write the given e-classes."""
-        return sum(size(snapshot, eclass) for eclass in eclasses) / self.kernel_bandwidth
+        return _bytes(snapshot, eclasses) / self.kernel_bandwidth
 
     def traffic(self, snapshot: Snapshot, *eclasses: int) -> float:
         """µs to move the given e-classes through memory once."""
-        return sum(size(snapshot, eclass) for eclass in eclasses) / self.bandwidth
+        return _bytes(snapshot, eclasses) / self.bandwidth
 
     def on(self, threads: int) -> Rates:
         """These rates of one thread as those of several: arithmetic and caches grow with them, calls don't."""
@@ -98,7 +98,7 @@ DEFAULTS = Rates()
 
 COMPILED = Rates(
     int8_macs=500_000.0, linear_macs=500_000.0, bandwidth=10_000.0, kernel_bandwidth=10_000.0,
-    conv_call=28.0, conv_outputs=inf, zero_point=2.0, padded_zero_point=0.0, zero_point_weights=inf,
+    conv_call=28.0, conv_outputs=math.inf, zero_point=2.0, padded_zero_point=0.0, zero_point_weights=math.inf,
     full_channels=1.0, group_channels=32.0, linear_call=24.0, linear_outputs=40_000.0,
     aten_call=4.0, pad_call=4.0, norm_call=12.0, flip_call=8.0, float_gemm_call=6.0, float_conv_call=6.0, view=1.0,
     half_linear_call=40.0, pool_in_passing=60.0,
@@ -125,6 +125,10 @@ def elements(snapshot: Snapshot, eclass: int) -> int:
 def size(snapshot: Snapshot, eclass: int) -> int:
     """Bytes of an e-class."""
     return elements(snapshot, eclass) * ITEM_BYTES.get(snapshot.dtype.get(eclass, ""), 4)
+
+
+def _bytes(snapshot: Snapshot, eclasses: Iterable[int]) -> int:
+    return sum(size(snapshot, eclass) for eclass in eclasses)
 
 
 def rounded(cost: float) -> float:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from qegraph.bench.run import Progress, Settings
 from qegraph.bench.table import Table
-from qegraph.bench.timing import interleave, speedup, threads
 from qegraph.capture import capture
 from qegraph.coverage.parts import OUT, QP, Conv, Linear, Net, build, dq, fq, q
-from qegraph.load_rules import select
+from qegraph.extract.selection import total
 from qegraph.pricing import Source, price
-from qegraph.saturate import Budget
-from qegraph.search import Clock, Search, search
+from qegraph.search import Search, search
 from qegraph.snapshot import ENode, Snapshot
+from qegraph.timing import Call, interleave, speedup, threads
+from qegraph.tuning.measuring import call_of
 
 Marks = Callable[[Snapshot, ENode], bool]
 Made = tuple[Callable[..., Any], Sequence[nn.Module], Sequence[Tensor]]
@@ -37,12 +37,16 @@ class Form:
 
 @dataclass(frozen=True)
 class Decision:
-    """A choice between two forms; `make(*sizes)` is a graph that has both, for each of `sizes` another is better."""
+    """A choice between two forms; `make(*sizes)` is a graph that has both, for each of `sizes` another is better.
+
+    floats  a form may run float contractions of quantized operands.
+    """
 
     name: str
     forms: tuple[Form, Form]
     make: Callable[..., Made]
     sizes: tuple[tuple[Any, ...], tuple[Any, ...]]
+    floats: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,19 +67,13 @@ class Verdict:
         return self.decision.forms[self.ratio > 1.0].name
 
 
-def _op(node: ENode, *names: str) -> bool:
-    return node.op in names
-
-
 def _stores_codes(node: ENode) -> bool:
     return node.op == "QGemm" and node.args[-1].name == "PerTensor"
 
 
-def _adds(node: ENode) -> str:
-    """How a kernel takes a residual: "" if it takes none, "codes" or "float"."""
-    if node.op != "QGemm" or node.args[7].name == "Absent":
-        return ""
-    return "float" if node.args[7].name == "Real" else "codes"
+def _adds(node: ENode) -> bool:
+    """A kernel that takes a residual."""
+    return node.op == "QGemm" and node.args[7].name != "Absent"
 
 
 def _has_zero_point(node: ENode) -> bool:
@@ -111,7 +109,7 @@ def _image(channels: int, side: int) -> Tensor:
 
 
 def _reads(snapshot: Snapshot, node: ENode, channels: int) -> bool:
-    return bool(_adds(node)) and snapshot.shape[node.args[3].number][1] == channels
+    return _adds(node) and snapshot.shape[node.args[3].number][1] == channels
 
 
 def _three_heads(rows: int, width: int, out: int) -> Made:
@@ -163,17 +161,18 @@ DECISIONS = (
     Decision(
         "a tiny layer in int8 or in floats",
         (
-            Form("int8", lambda s, n: _op(n, "Gemm", "Matmul")),
-            Form("float", lambda s, n: _op(n, "QGemm")),
+            Form("int8", lambda s, n: n.op in ("Gemm", "Matmul")),
+            Form("float", lambda s, n: n.op == "QGemm"),
         ),
         _tiny,
         ((1, 16), (256, 768)),
+        floats=True,
     ),
     Decision(
         "which of two contractions takes the residual",
         (
-            Form("first", lambda s, n: _op(n, "Gemm") or _reads(s, n, _SECOND)),
-            Form("second", lambda s, n: _op(n, "Gemm") or _reads(s, n, _FIRST)),
+            Form("first", lambda s, n: _reads(s, n, _SECOND)),
+            Form("second", lambda s, n: _reads(s, n, _FIRST)),
         ),
         _two_branches,
         ((1, 3, 28), (3, 1, 28)),
@@ -181,8 +180,8 @@ DECISIONS = (
     Decision(
         "linears on the same codes: merged or apart",
         (
-            Form("merged", lambda s, n: _op(n, "Gemm") or (_op(n, "QGemm") and not _is_joined(s, n))),
-            Form("apart", lambda s, n: _op(n, "Gemm") or _is_joined(s, n)),
+            Form("merged", lambda s, n: n.op == "QGemm" and not _is_joined(s, n)),
+            Form("apart", lambda s, n: _is_joined(s, n)),
         ),
         _three_heads,
         ((1, 256, 64), (2048, 64, 512)),
@@ -190,8 +189,8 @@ DECISIONS = (
     Decision(
         "two readers: compute twice, or quantize one float result twice",
         (
-            Form("twice", lambda s, n: _op(n, "Gemm") or (_op(n, "QGemm") and not _stores_codes(n))),
-            Form("once", lambda s, n: _op(n, "Gemm") or _stores_codes(n)),
+            Form("twice", lambda s, n: n.op == "QGemm" and not _stores_codes(n)),
+            Form("once", lambda s, n: _stores_codes(n)),
         ),
         _two_readers,
         ((256, 64, 1024), (256, 8192, 256)),
@@ -199,8 +198,8 @@ DECISIONS = (
     Decision(
         "a zero point in the kernel, or padded and folded into the bias",
         (
-            Form("in the kernel", lambda s, n: _op(n, "Gemm") or (_op(n, "QGemm") and not _has_zero_point(n))),
-            Form("folded", lambda s, n: _op(n, "Gemm") or _has_zero_point(n)),
+            Form("in the kernel", lambda s, n: n.op == "QGemm" and not _has_zero_point(n)),
+            Form("folded", lambda s, n: _has_zero_point(n)),
         ),
         _padded,
         ((144, 56, 144), (512, 7, 1)),
@@ -208,8 +207,8 @@ DECISIONS = (
     Decision(
         "quantize before or after a view that copies",
         (
-            Form("before", lambda s, n: _op(n, "Gemm") or _moves(s, n, "float32")),
-            Form("after", lambda s, n: _op(n, "Gemm") or _moves(s, n, "uint8")),
+            Form("before", lambda s, n: _moves(s, n, "float32")),
+            Form("after", lambda s, n: _moves(s, n, "uint8")),
         ),
         _sliced,
         ((64, 1024, 1024, 16), (2048, 1024, 16, 1)),
@@ -217,8 +216,8 @@ DECISIONS = (
     Decision(
         "a residual summed in place, or added afterwards",
         (
-            Form("sum", lambda s, n: _op(n, "Gemm", "Add")),
-            Form("add", lambda s, n: _op(n, "Gemm") or bool(_adds(n))),
+            Form("sum", lambda s, n: n.op == "Add"),
+            Form("add", lambda s, n: _adds(n)),
         ),
         _residual,
         ((64, 28, "codes"), (64, 28, "floats")),
@@ -241,15 +240,14 @@ def decide(
 def _decide(decision: Decision, sizes: tuple[Any, ...], settings: Settings, cost: Source) -> Verdict:
     torch.manual_seed(settings.seed)
     function, parts, inputs = decision.make(*sizes)
-    found = search(capture(build(Net(function, parts), inputs, strict=False)), select(None), Budget(), Clock())
-    costs, _ = price(cost, found)
-    calls: dict[str, Callable[[], object]] = {}
+    found = search(capture(build(Net(function, parts), inputs, strict=False)))
+    costs, _ = price(cost, found, require=None if decision.floats else "int8")
+    calls: dict[str, Call] = {}
     totals: list[float] = []
     for form in decision.forms:
         selection = found.select(_avoiding(found, costs, form))
-        totals.append(sum(costs[k] for k in selection.choice.values()))
-        module = found.emit(selection)
-        calls[form.name] = lambda module=module: module(*inputs)
+        totals.append(total(costs, selection.choice))
+        calls[form.name] = call_of(found.emit(selection), inputs)
     timings = interleave(calls, settings.rounds)
     first, second = (timings[form.name] for form in decision.forms)
     return Verdict(decision, sizes, (totals[0], totals[1]), speedup(first, second))

@@ -11,10 +11,9 @@ from qegraph import zoo
 from qegraph.capture import capture
 from qegraph.errors import CaptureError
 from qegraph.extract import gym
-from qegraph.load_rules import select
 from qegraph.pricing import price
 from qegraph.saturate import Budget
-from qegraph.search import Clock, search
+from qegraph.search import search
 
 
 def dump(model: str, out: Path, size: zoo.Size = "full", budget: Budget | None = None) -> int:
@@ -23,7 +22,7 @@ def dump(model: str, out: Path, size: zoo.Size = "full", budget: Budget | None =
     model  a name of the zoo, quantized with torchao's default recipe at this `size`; or a `.pt2` file of an exported
            quantized program. Raises QegraphError for an unknown model, CaptureError for a file that can't be read.
     """
-    found = search(capture(_load(model, size), None), select(None), budget or Budget(), Clock())
+    found = search(capture(_load(model, size)), budget=budget)
     snapshot, done = found.snapshot, found.saturation
     gym.write(out, snapshot, price("estimated", found)[0])
     print(

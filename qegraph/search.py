@@ -17,6 +17,7 @@ from qegraph.extract import Selection, extract
 from qegraph.freeze import Evidence, Freezer
 from qegraph.lang.rule import Rule
 from qegraph.lang.terms import subterms
+from qegraph.load_rules import select
 from qegraph.program import Program
 from qegraph.report import LOWERINGS, Account, Report, account, float_gemms
 from qegraph.saturate import Budget, Saturation, near_misses, saturate
@@ -74,8 +75,12 @@ class Search:
         return self.freezer.failures(lowering)
 
 
-def search(program: Program, rules: Sequence[Rule], budget: Budget, clock: Clock) -> Search:
-    """encode -> saturate -> freeze."""
+def search(
+    program: Program, rules: Sequence[Rule] | None = None, budget: Budget | None = None, clock: Clock | None = None
+) -> Search:
+    """encode -> saturate -> freeze, with all shipped exact rules unless others are given."""
+    rules = select(None) if rules is None else rules
+    budget, clock = budget or Budget(), clock or Clock()
     with torch.no_grad():
         with clock.stage("encode"):
             engine, encoder = encode(program)

@@ -86,10 +86,11 @@ class Snapshot:
     def last_read(self) -> Mapping[int, int]:
         """e-class -> the last source value that reads it, itself, dequantized or as a view; results are read last."""
         last: dict[int, int] = {}
+        roots = frozenset(self.roots)
         reading = (node for node in self.nodes if node.eclass in self.sources)
         for node in sorted(reading, key=lambda each: self.sources[each.eclass][0], reverse=True):
             here = self.sources[node.eclass][0]
-            end = len(self.nodes) if node.eclass in self.roots else here
+            end = len(self.nodes) if node.eclass in roots else here
             passes = node.op in ("Dequantize", "Moved")
             for child in node.children:
                 latest = max(end, last.get(node.eclass, 0)) if passes else here

@@ -19,9 +19,9 @@ from qegraph import cli, zoo
 from qegraph.bench import BUILDERS, Counts, Result, Settings, Subject, count, measure, tables, to_json
 from qegraph.bench.accuracy import Error, complaint, error
 from qegraph.bench.counts import total
-from qegraph.bench.timing import Timing, interleave, speedup, threads
 from qegraph.bench.variants import Built
 from qegraph.machine import describe
+from qegraph.timing import Timing, interleave, speedup, threads
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance.treespec, LeafSpec:FutureWarning",  # torch's, when an exported module is copied

@@ -16,7 +16,20 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     {"errors", "_torch", "_inductor", "program", "snapshot"},
-    {"torch_names", "copies", "borders", "kernels", "cost", "machine", "lang", "packing", "memory", "extract", "zoo"},
+    {
+        "torch_names",
+        "copies",
+        "borders",
+        "kernels",
+        "cost",
+        "machine",
+        "timing",
+        "lang",
+        "packing",
+        "memory",
+        "extract",
+        "zoo",
+    },
     {"facts", "engine", "compile_rules", "load_rules", "capture"},
     {"ops"},
     {"encode", "saturate", "schedule"},

@@ -1,6 +1,7 @@
 """`qegraph bench`: a quantized model through every route there is, in one process, compared fairly."""
 
 from qegraph.machine import describe as describe
+from qegraph.timing import threads as threads
 
 from .counts import Counts as Counts
 from .counts import count as count
@@ -14,6 +15,5 @@ from .run import measure as measure
 from .table import show as show
 from .table import tables as tables
 from .table import to_json as to_json
-from .timing import threads as threads
 from .variants import BUILDERS as BUILDERS
 from .variants import Subject as Subject

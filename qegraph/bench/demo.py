@@ -10,10 +10,10 @@ from torch.fx import GraphModule
 import qegraph
 from qegraph import zoo
 from qegraph.machine import describe
+from qegraph.timing import Timing, interleave, speedup, threads
 
 from .accuracy import FACTOR, complaint, error, outputs
 from .run import Progress
-from .timing import Timing, interleave, speedup, threads
 from .variants import BUILDERS, Built, Subject
 
 _MODEL = "resnet18"

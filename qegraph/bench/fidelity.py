@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import inf
-from statistics import median
 
 import numpy as np
 import torch
-from torch import fx
 
 from qegraph import zoo
 from qegraph.capture import capture
-from qegraph.extract import Selection
-from qegraph.load_rules import select
+from qegraph.extract.selection import total
 from qegraph.pricing import estimates
-from qegraph.saturate import Budget
-from qegraph.search import Clock, Search, search
-from qegraph.tuning.measuring import keys_of, mixed, times_of
+from qegraph.search import Search, search
+from qegraph.timing import interleave, threads
+from qegraph.tuning.measuring import call_of, keys_of, mixed, shaken, times_of, untimed
 from qegraph.tuning.store import Store
 
 from .run import Progress, Settings
 from .table import Table
-from .timing import interleave, threads
 
 _SPREAD = (0.1, 2.0)
 """Costs are multiplied by exp(N(0, σ)), σ drawn anew for each form: from near the cheapest to anything."""
-_RUNS = 15
 
 
 @dataclass(frozen=True)
@@ -67,45 +61,34 @@ def fidelity(names: Sequence[str], settings: Settings, forms: int, progress: Pro
         with threads(settings.threads), torch.no_grad():
             model, inputs = zoo.load(name, settings.size, settings.seed)
             quantized = zoo.quantize(model, inputs, seed=settings.seed)
-            found = search(capture(quantized), select(None), Budget(), Clock())
+            found = search(capture(quantized))
             result = _measure(name, found, inputs, forms, settings)
         yield result
 
 
 def _measure(name: str, found: Search, inputs: zoo.Inputs, forms: int, settings: Settings) -> Fidelity:
     store = Store.here(torch.get_num_threads())
-    costs = estimates(found, store.read().rates)
+    kept = store.read()
+    costs, times = estimates(found, kept.rates), dict(kept.times)
     keys = keys_of(found, costs)
     generator = random.Random(settings.seed)
-    selections = [found.select(_shaken(costs, generator)) for _ in range(forms)]
+    selections = [found.select(shaken(costs, generator, generator.uniform(*_SPREAD))) for _ in range(forms)]
     modules = [found.emit(each) for each in selections]
     for module, selection in zip(modules, selections, strict=True):
-        missing = {keys[k] for k in selection.choice.values()} - set(store.read().times) - {""}
+        missing = untimed(selection, keys, times)
         if missing:
-            times = times_of(module, selection, keys, inputs, _RUNS)
-            store.update(times={key: times[key] for key in missing})
-    measured = mixed(keys, store.read().times, costs, 1.0)
-    calls = {str(i): _call(module, inputs) for i, module in enumerate(modules)}
+            found_times = times_of(module, selection, keys, inputs)
+            times.update({key: found_times[key] for key in missing})
+    store.update(times=times)
+    measured = mixed(keys, times, costs, 1.0)
+    calls = {str(i): call_of(module, inputs) for i, module in enumerate(modules)}
     timings = interleave(calls, settings.rounds)
     return Fidelity(
         name,
-        tuple(median(timings[str(i)].samples) for i in range(forms)),
-        tuple(_total(costs, each) for each in selections),
-        tuple(_total(measured, each) for each in selections),
+        tuple(timings[str(i)].median for i in range(forms)),
+        tuple(total(costs, each.choice) for each in selections),
+        tuple(total(measured, each.choice) for each in selections),
     )
-
-
-def _call(module: fx.GraphModule, inputs: zoo.Inputs) -> Callable[[], object]:
-    return lambda: module(*inputs)
-
-
-def _shaken(costs: Sequence[float], generator: random.Random) -> list[float]:
-    sigma = generator.uniform(*_SPREAD)
-    return [cost if cost in (0.0, inf) else cost * generator.lognormvariate(0.0, sigma) for cost in costs]
-
-
-def _total(costs: Sequence[float], selection: Selection) -> float:
-    return sum(costs[k] for k in selection.choice.values())
 
 
 def fidelity_table(results: Sequence[Fidelity]) -> Table:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from qegraph import zoo
+from qegraph.timing import Timing, interleave, speedup, threads
 
 from .accuracy import Error, complaint, error, outputs
 from .counts import Counts
-from .timing import Timing, interleave, speedup, threads
 from .variants import BASELINE, BUILDERS, ORACLE, OURS, Built, Subject
 
 Progress = Callable[[str], None]

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from torch import fx
 
-from qegraph.cost import Rates
 from qegraph.ops.quant import dtype_in, scale_of
-from qegraph.ops.table import Emission, word
-from qegraph.snapshot import ENode, Snapshot
+from qegraph.ops.table import Emission, one_pass, word
+from qegraph.snapshot import ENode
 from qegraph.torch_names import aten, onednn
 
 
-def _cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
-
-
-@word("QBinary", _cost)
+@word("QBinary", one_pass)
 def emit_qbinary(emission: Emission, node: ENode) -> fx.Node:
     """The kernel pairs elements by their place in memory: both operands are made contiguous."""
     name, x, qx, y, qy, out = node.args

@@ -8,13 +8,12 @@ from typing import Any
 
 from torch import fx
 
-from qegraph.cost import Rates
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, clamp, div, fn, mul, named, scalar, unary
 from qegraph.ops.quant import code_of
-from qegraph.ops.table import Emission, Reading, reads, word
+from qegraph.ops.table import Emission, Reading, one_pass, reads, word
 from qegraph.program import Ref, Value
-from qegraph.snapshot import Data, ENode, Snapshot
+from qegraph.snapshot import Data, ENode
 from qegraph.torch_names import aten
 
 _PLAIN: dict[str, Any] = {
@@ -123,11 +122,7 @@ def read_power(reading: Reading, value: Value) -> Tensor | None:
     return mul(mul(base, base), base) if exponent == 3 and reading.dtype(x).is_floating_point else None
 
 
-def _cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
-
-
-@word("Unary", _cost)
+@word("Unary", one_pass)
 def emit_unary(emission: Emission, node: ENode) -> fx.Node:
     f: Data = node.args[0]
     x = emission.node(node.args[1].number)
@@ -163,4 +158,4 @@ def _emit_binary(target: Any) -> Callable[[Emission, ENode], fx.Node]:
 
 
 for _name, _target in {"Add": aten.add.Tensor, "Mul": aten.mul.Tensor, "Div": aten.div.Tensor}.items():
-    word(_name, _cost)(_emit_binary(_target))
+    word(_name, one_pass)(_emit_binary(_target))

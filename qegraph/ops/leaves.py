@@ -7,16 +7,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.cost import Rates
-from qegraph.ops.table import Emission, emit_constant, evaluates, free, word
+from qegraph.ops.table import Emission, emit_constant, evaluates, free, one_pass, word
 from qegraph.program import Ref, map_refs
-from qegraph.snapshot import ClassRef, ENode, Snapshot
+from qegraph.snapshot import ClassRef, ENode
 from qegraph.torch_names import dtype_of
-
-
-def _opaque_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    """The same in every program that has it, as opaque values have no alternative; only sharing matters."""
-    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
 
 
 @word("Leaf", free, fresh=False)
@@ -74,7 +68,7 @@ def constant_cut(emission: Emission, node: ENode) -> torch.Tensor | None:
 word("Cut", free, fresh=False)(emit_constant)
 
 
-@word("Opaque", _opaque_cost, fresh=False)
+@word("Opaque", one_pass, fresh=False)  # it has no alternative: only sharing matters
 def emit_opaque(emission: Emission, node: ENode) -> fx.Node:
     """The source node again, unchanged, reading what its operands have become."""
     value = emission.value(node.args[0])

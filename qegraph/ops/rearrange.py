@@ -15,7 +15,7 @@ from torch import fx
 from qegraph.cost import Rates
 from qegraph.lang.terms import Move, Tensor, Tensors
 from qegraph.lang.vocabulary import move, pad, rearrange, vec
-from qegraph.ops.table import Emission, Reading, reads, reads_parts_of, word
+from qegraph.ops.table import Emission, Reading, one_pass, reads, reads_parts_of, word
 from qegraph.program import Ref, Value, map_refs, operands
 from qegraph.snapshot import ENode, Snapshot
 from qegraph.torch_names import aten
@@ -147,11 +147,7 @@ def _again(emission: Emission, value: Value, nodes: list[fx.Node]) -> fx.Node:
     return emission.call((value, kwargs), *args)
 
 
-def _pad_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
-
-
-@word("Pad", _pad_cost)
+@word("Pad", one_pass)
 def emit_pad(emission: Emission, node: ENode) -> fx.Node:
     x, amounts, value = node.args
     fill: Any = value if "float" in emission.snapshot.dtype[node.eclass] else int(value)

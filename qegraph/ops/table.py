@@ -158,6 +158,11 @@ def free(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     return 0.0
 
 
+def one_pass(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
+    """The cost of a call that reads its operands and writes its result once."""
+    return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
+
+
 def emit_constant(emission: Emission, node: ENode) -> fx.Node | None:
     """The emission of a word that is always a constant, or the operand that isn't there."""
     value = emission.operand(node.eclass)

@@ -24,15 +24,17 @@ from torch import fx
 from qegraph.cost import rounded
 from qegraph.extract import Selection
 from qegraph.search import Search
+from qegraph.timing import Call
 
 from .profile import Inputs, inputs_of, profile
-from .race import Call, race
+from .race import race
 from .signature import signature
 from .store import Store
 
 OPTIMISM = 0.6
 """Share of its estimate that a kernel never timed is given: estimates are seldom further off."""
 RUNS = 15
+"""Of the whole graph in each turn; the median counts."""
 TURNS = 12
 
 Tell = Callable[[int, str], None]
@@ -43,13 +45,11 @@ class Tuning:
     """Where measurements come from and go to.
 
     store    kept between processes. seconds  after which no further turn begins.
-    runs     of the whole graph in each turn; the median counts.
     timed    kernels timed; `winner`, the form that won the race.
     """
 
     store: Store
     seconds: float = 60.0
-    runs: int = RUNS
     timed: int = field(default=0, init=False)
     winner: str = field(default="", init=False)
 
@@ -83,16 +83,21 @@ def _timed(
     begin = monotonic()
     for turn in range(TURNS):
         selection = of.select(mixed(keys, times, estimates, OPTIMISM))
-        new = {keys[k] for k in selection.choice.values()} - set(times) - {""}
+        new = untimed(selection, keys, times)
         if not new or monotonic() - begin > tuning.seconds:
             break
         tell(turn, f"{len(new)} new")
-        found = times_of(of.emit(selection), selection, keys, inputs, tuning.runs)
+        found = times_of(of.emit(selection), selection, keys, inputs)
         fresh = {key: found[key] for key in new}
         times.update(fresh)
         tuning.timed += len(fresh)
         tuning.store.update(times=fresh)
     return times
+
+
+def untimed(selection: Selection, keys: Sequence[str], times: Mapping[str, float]) -> set[str]:
+    """Signatures of chosen e-nodes that were never timed."""
+    return {keys[k] for k in selection.choice.values()} - set(times) - {""}
 
 
 ESTIMATED = "estimated"
@@ -109,11 +114,13 @@ def _candidates(known: Sequence[float], estimates: Sequence[float]) -> dict[str,
     for weight in BLENDS:
         made[f"{weight:.0%} measured"] = [k if k in (0.0, inf) else k**weight * e ** (1 - weight) for k, e in pairs]
     for seed in range(SHAKEN):
-        generator = random.Random(seed)
-        made[f"shaken {seed}"] = [
-            k if k in (0.0, inf) else k * generator.lognormvariate(0.0, SPREAD) for k in estimates
-        ]
+        made[f"shaken {seed}"] = shaken(estimates, random.Random(seed), SPREAD)
     return {name: [rounded(cost) for cost in costs] for name, costs in made.items()}
+
+
+def shaken(costs: Sequence[float], generator: random.Random, sigma: float) -> list[float]:
+    """Costs times exp(N(0, σ)); what costs nothing or can't be chosen stays so."""
+    return [cost if cost in (0.0, inf) else cost * generator.lognormvariate(0.0, sigma) for cost in costs]
 
 
 def _calls(of: Search, candidates: Mapping[str, Sequence[float]], inputs: Inputs) -> dict[str, Call]:
@@ -125,11 +132,11 @@ def _calls(of: Search, candidates: Mapping[str, Sequence[float]], inputs: Inputs
         form = tuple(sorted(selection.choice.values()))
         if form not in seen:
             seen.add(form)
-            calls[name] = _call(of.emit(selection), inputs)
+            calls[name] = call_of(of.emit(selection), inputs)
     return calls
 
 
-def _call(module: fx.GraphModule, inputs: Inputs) -> Call:
+def call_of(module: fx.GraphModule, inputs: Inputs) -> Call:
     def run() -> object:
         with torch.no_grad():
             return module(*inputs)
@@ -145,11 +152,9 @@ def _digest(of: Search, keys: Sequence[str], estimates: Sequence[float]) -> str:
     return hashlib.sha256(repr((nodes, of.snapshot.roots)).encode()).hexdigest()[:24]
 
 
-def times_of(
-    module: fx.GraphModule, selection: Selection, keys: Sequence[str], inputs: Inputs, runs: int
-) -> Mapping[str, float]:
+def times_of(module: fx.GraphModule, selection: Selection, keys: Sequence[str], inputs: Inputs) -> Mapping[str, float]:
     """Signature -> µs, the mean over the chosen e-nodes that have it; 0 for what needs no call."""
-    spent = profile(module, inputs, runs)
+    spent = profile(module, inputs, RUNS)
     each: defaultdict[str, list[float]] = defaultdict(list)
     for index in selection.choice.values():
         each[keys[index]].append(spent.get(index, 0.0))
