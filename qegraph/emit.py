@@ -48,7 +48,7 @@ class Emitter:
         self._buffers: dict[int, fx.Node] = {}
         self._inputs: dict[int, fx.Node] = {}
         self._permuted = _permuted(snapshot)
-        self._operands = [operands(value) for value in program.values]
+        self._operands: dict[int, tuple[int, ...]] = {}
         self._constants: dict[int, torch.Tensor | None] = {}
 
     def run(self) -> fx.GraphModule:
@@ -288,11 +288,17 @@ class Emitter:
         found = set(outcomes)
         pending = list(outcomes)
         while pending:
-            for index in self._operands[pending.pop()]:
+            for index in self._reads(pending.pop()):
                 if index not in found and self.freezer.value_class[index] not in self.selection.choice:
                     found.add(index)
                     pending.append(index)
         return found
+
+    def _reads(self, index: int) -> tuple[int, ...]:
+        """The operands of a source value, looked for once."""
+        if index not in self._operands:
+            self._operands[index] = operands(self.program.values[index])
+        return self._operands[index]
 
 
 def _permuted(snapshot: Snapshot) -> Mapping[int, tuple[int, tuple[int, ...]]]:

@@ -110,6 +110,15 @@ class Encoder:
 
 def encode(program: Program) -> tuple[Engine, Encoder]:
     """The e-graph of `program`: `(N i)` stands for value i. Linear in the program, never recursive."""
+    engine = declared()
+    encoder = Encoder(program)
+    engine.insert(encoder.terms())
+    engine.set_facts(encoder.facts)
+    return engine, encoder
+
+
+def declared() -> Engine:
+    """An e-graph of nothing: the words, and the facts about them."""
     engine = Engine()
     for sort in SORTS:
         engine.run(sort)
@@ -118,7 +127,4 @@ def encode(program: Program) -> tuple[Engine, Encoder]:
     engine.run("(constructor N (i64) T :unextractable)")
     for statement in facts.statements():
         engine.run(statement)
-    encoder = Encoder(program)
-    engine.insert(encoder.terms())
-    engine.set_facts(encoder.facts)
-    return engine, encoder
+    return engine

@@ -41,6 +41,8 @@ DECLARATIONS = """
 (relation saturates-at-zero (Q))
 (relation present (String))
 (relation exact-here (T Q))
+(relation not-empty (T))
+(relation pads-well (K Q T))
 (relation from-accumulator (T))
 (relation absorbs (T))
 (relation sums-rows (String))
@@ -55,6 +57,7 @@ DECLARATIONS = """
 (relation inverse (M M))
 (relation keeps-order (M Dims))
 (relation gates (F F))
+(relation moves-out (T f64))
 (relation float-dtype (String))
 (relation half-dtype (String))
 (relation stacks (T T))
@@ -125,6 +128,8 @@ _DATA = f"""
 (= f (Fn "clamp" a b)) (!= b inf) => (set (fn-name f) "clamp")
 (= f (Fn "sigmoid" 0.0 0.0)) => (gates f (Fn "silu" 0.0 0.0))
 (= f (Fn "hardsigmoid" 0.0 0.0)) => (gates f (Fn "hardswish" 0.0 0.0))
+(= e (Mul x (Scalar a))) (= (dtype x) "float32") => (moves-out x a)
+(= e (Mul x (Scalar 0.5))) (= (dtype x) "bfloat16") => (moves-out x 0.5)
 (= m (View s)) => (keeps-order m s)
 (= m (Expand s)) => (keeps-order m s)
 """  # noqa: E501
@@ -264,7 +269,7 @@ def statements() -> Iterator[str]:
     exact = (_EXACT_HERE, _INTEGER) if adds_in_32_bits() else (_EXACT_BELOW_128,)
     texts = (_DATA, _TENSORS, _CONSTANTS, _KERNEL, _SIBLINGS, _FLOAT8, *exact)
     lines = [*(line for text in texts for line in text.splitlines()), *_permuted_shapes(), *_reductions()]
-    lines += _per_output()
+    lines += [*_per_output(), *_not_empty(), *_pads_well()]
     for number, line in enumerate(filter(None, lines)):
         body, _, head = line.partition(" => ")
         yield f'(rule ({body}) ({head}) :ruleset {RULESET} :name "fact-{number}")'
@@ -320,6 +325,26 @@ def _per_output() -> Iterator[str]:
                 f"(constant c) (= s (shape c)) (= {before + behind + 1} (vec-length s)) (= n (vec-get s {before}))"
                 f"{ones} => (per-output c {behind} n)"
             )
+
+
+def _not_empty() -> Iterator[str]:
+    """What kernels may read has no dim of size 0; one that isn't known is not taken for one."""
+    for rank in range(1, 7):
+        dims = " ".join(f"(!= 0 (vec-get s {i}))" for i in range(rank))
+        for reader in ("(Dequantize x q t)", "(IntMatmul x y z)", "(Gemm k x w b)"):
+            yield f"(= e {reader}) (= s (shape x)) (= {rank} (vec-length s)) {dims} => (not-empty x)"
+
+
+def _pads_well() -> Iterator[str]:
+    """The zero point is 0, or the padding of each dim is smaller than the window."""
+    product = "(= e (Gemm k (Dequantize x q t) (Dequantize w p u) b))"
+    yield f"{product} (= k (Linear)) => (pads-well k q w)"
+    yield f"{product} (symmetric q) => (pads-well k q w)"
+    for rank in (1, 2, 3):
+        dims = " ".join(
+            f"(<= (vec-get pd {i}) (* (vec-get dl {i}) (- (vec-get v {i + 2}) 1)))" for i in range(rank)
+        )
+        yield f"{product} (= k (Conv st pd dl g)) (= {rank} (vec-length pd)) (= v (shape w)) {dims} => (pads-well k q w)"
 
 
 def _quoted(text: str) -> str:

@@ -30,6 +30,7 @@ from qegraph.lang import (
     is_floating,
     kernel_accepts,
     kernel_adds_bias,
+    kernel_pads,
     kernel_reads_activation,
     kernel_reads_weight,
     kernel_stores,
@@ -70,7 +71,8 @@ def gemm_int8(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor
     return (
         rewrite(gemm(k, dequantize(x, qx, d), dequantize(w, qw, d), b))
         .to(cast(qgemm(k, x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT), d))
-        .when(*kernel_reads_activation(k, x, qx), *kernel_reads_weight(qx, w, qw), kernel_adds_bias(w, b))
+        .when(*kernel_reads_activation(k, x, qx), *kernel_reads_weight(qx, w, qw))
+        .when(kernel_adds_bias(w, b), kernel_pads(k, qx, w))
     )
 
 

@@ -20,12 +20,15 @@ from qegraph.lang import (
     matmul,
     move,
     mul,
+    not_empty,
     nothing,
+    outputs_are,
     permute,
     rank_is,
     relu,
     rewrite,
     rule,
+    scale_per_output,
     unary,
     vec,
     view,
@@ -42,17 +45,18 @@ def weight_only_int8(x: Tensor, w: Tensor, d: Text, s: Tensor) -> Rewrite:
     return (
         rewrite(mul(gemm(linear(), x, cast(w, d), nothing()), s))
         .to(weight_only(x, w, s))
-        .when(*kernel_reads_narrow_weight(x, w, s, d))
+        .when(*kernel_reads_narrow_weight(x, w, s, d), scale_per_output(w, s))
     )
 
 
 @rule
 def scale_of_weight(x: Tensor, w: Tensor, d: Text, s: Tensor, n: Integer) -> Rewrite:
-    """linear(x, w s) = linear(x, w) s for a column s of one factor per output"""
+    """linear(x, cast(w) s) = the same kernel, for a column s of one factor per output"""
+    factors = move(view(vec(n)), s)
     return (
         rewrite(gemm(linear(), x, mul(cast(w, d), s), nothing()))
-        .to(mul(gemm(linear(), x, cast(w, d), nothing()), move(view(vec(n)), s)))
-        .when(is_column(s, n), is_constant(s), is_constant(w), has_dtype(w, "int8"), has_dtype(s, d))
+        .to(weight_only(x, w, factors))
+        .when(*kernel_reads_narrow_weight(x, w, s, d), is_column(s, n), outputs_are(w, n))
     )
 
 
@@ -88,6 +92,7 @@ def linear_fp16(x: Tensor, w: Tensor, b: Tensor) -> Rewrite:
             has_dtype(w, "float16"),
             is_finite(w),
             has_dtype(x, "float32"),
+            not_empty(x),
             kernel_adds_bias(w, b),
         )
     )

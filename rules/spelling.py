@@ -19,6 +19,7 @@ from qegraph.lang import (
     linear,
     matmul,
     move,
+    moves_out,
     mul,
     named,
     nothing,
@@ -93,7 +94,7 @@ def division_by_constant(x: Tensor, c: Number) -> Rewrite:
 @rule
 def factor_moves_out(x: Tensor, a: Number, y: Tensor) -> Rewrite:
     """(x a) y = (x y) a for a constant a"""
-    return rewrite(mul(mul(x, scalar(a)), y)).to(mul(mul(x, y), scalar(a))).when(same_shape(x, y))
+    return rewrite(mul(mul(x, scalar(a)), y)).to(mul(mul(x, y), scalar(a))).when(same_shape(x, y), moves_out(x, a))
 
 
 @rule

@@ -107,7 +107,21 @@ def kernel_reads_activation(kind: Kind | str, x: Tensor, qx: QParams) -> tuple[G
             "without VNNI the kernel adds pairs in 16 bits and saturates for activations above 127",
             (f"(exact-here {x} {qx})",),
         ),
+        not_empty(x),
     )
+
+
+def kernel_pads(kind: Kind, qx: QParams, w: Tensor) -> Guard:
+    """Found by proof: with a zero point and windows wholly in the padding, the kernel reads memory nobody wrote."""
+    return Guard(
+        "windows-touch",
+        "with a zero point every window must touch the image: what the kernel computes for others is garbage",
+        (f"(pads-well {kind} {qx} {w})",),
+    )
+
+
+def not_empty(x: Tensor) -> Guard:
+    return Guard("not-empty", "the kernels give an empty batch another rank", (f"(not-empty {x})",))
 
 
 def weights_are(qx: QParams, dtype: Text | str) -> Guard:
@@ -258,9 +272,9 @@ def absorbs(x: Tensor) -> Guard:
 
 
 def close(value: Number, constant: float) -> Guard:
-    """A literal of a decomposition, up to float32 rounding of its printed form."""
+    """A literal of a decomposition, up to its rounding to float32."""
     return Guard(
-        "close", f"the factor must be {constant}", (f"(< (abs (- {value} {constant!r})) {abs(constant) * 1e-6!r})",)
+        "close", f"the factor must be {constant}", (f"(< (abs (- {value} {constant!r})) {abs(constant) * 6e-8!r})",)
     )
 
 
@@ -325,6 +339,7 @@ def kernel_normalizes(
                 f"(= 4 (rank {x}))",
             ),
         ),
+        not_empty(x),
         Guard("norm-statistics", "the batch-norm kernel reads float32 weight, bias, mean and variance", (floats,)),
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from qegraph.lang.terms import Integer, Kind, Tensor, Text
 
 
 def kernel_reads_narrow_weight(x: Tensor, w: Tensor, s: Tensor, dtype: Text) -> tuple[Guard, ...]:
-    """Codes w with scales s and floats x of `dtype` are what the weight-only kernel takes."""
+    """Codes w, scales s and floats x of `dtype` are what the weight-only kernel takes, if s is a vector."""
     return (
         kernel_present("weight_only"),
         is_constant(s),
@@ -19,11 +19,14 @@ def kernel_reads_narrow_weight(x: Tensor, w: Tensor, s: Tensor, dtype: Text) -> 
         ),
         has_dtype(x, dtype),
         has_dtype(s, dtype),
-        Guard(
-            "scale-per-output",
-            "the scales must be one per output",
-            (f"(= (shape {s}) (vec-of (vec-get (shape {w}) 0)))",),
-        ),
+    )
+
+
+def scale_per_output(w: Tensor, s: Tensor) -> Guard:
+    return Guard(
+        "scale-per-output",
+        "the scales must be one per output",
+        (f"(= (shape {s}) (vec-of (vec-get (shape {w}) 0)))",),
     )
 
 

@@ -13,10 +13,11 @@ from qegraph.ops import (
     scales,
     weights,
 )
-from qegraph.ops.table import EVALUATIONS, WORDS, Emission, Reading, reader_of
+from qegraph.ops.table import EVALUATIONS, MEANINGS, WORDS, Emission, Reading, reader_of
 
 __all__ = [
     "EVALUATIONS",
+    "MEANINGS",
     "WORDS",
     "Emission",
     "Reading",

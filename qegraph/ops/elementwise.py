@@ -11,7 +11,7 @@ from torch import fx
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, clamp, div, fn, mul, named, scalar, unary
 from qegraph.ops.quant import code_of
-from qegraph.ops.table import Emission, Reading, one_pass, reads, word
+from qegraph.ops.table import Emission, Reading, means, one_pass, reads, val, word
 from qegraph.program import Ref, Value
 from qegraph.snapshot import Data, ENode
 from qegraph.torch_names import aten
@@ -159,3 +159,28 @@ def _emit_binary(target: Any) -> Callable[[Emission, ENode], fx.Node]:
 
 for _name, _target in {"Add": aten.add.Tensor, "Mul": aten.mul.Tensor, "Div": aten.div.Tensor}.items():
     word(_name, one_pass)(_emit_binary(_target))
+
+
+# -- meaning -----------------------------------------------------------------------------------------------------------
+
+
+@means("Unary")
+def applied(f: Data, x: Any) -> Any:
+    if f.name == "ClampCodes":
+        low, high, q = f.args
+        return x.clamp(code_of(low, q), code_of(high, q))
+    name, a, b = f.args
+    if name == "identity":
+        return x
+    if name == "clamp":
+        codes = not val(x).dtype.is_floating_point
+        bounds = [int(each) if codes and not math.isinf(each) else each for each in (a, b)]
+        return aten.clamp.default(x, *(None if math.isinf(each) else each for each in bounds))
+    if name in ("gelu", "gelu-tanh"):
+        return aten.gelu.default(x, approximate="tanh" if name == "gelu-tanh" else "none")
+    return aten.leaky_relu.default(x, a) if name == "leaky_relu" else _PLAIN[name](x)
+
+
+means("Add")(aten.add.Tensor)
+means("Mul")(aten.mul.Tensor)
+means("Div")(aten.div.Tensor)

@@ -11,10 +11,11 @@ from qegraph.copies import scratch
 from qegraph.kernels import PARAMETERS, POST_OPS, name_of
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothing, permute, vec, view
+from qegraph.ops.elementwise import applied
 from qegraph.ops.gemm_cost import gemm_cost, matmul_cost, offset_cost, qgemm_cost
 from qegraph.ops.linear4 import emit_linear4, emit_weight_only4
-from qegraph.ops.quant import dtype_in, scale_of
-from qegraph.ops.table import Emission, Reading, emit_constant, evaluates, reads, word
+from qegraph.ops.quant import dequantized, dtype_in, scale_of, stored
+from qegraph.ops.table import Emission, Reading, dense, emit_constant, evaluates, means, reads, word
 from qegraph.packing import PackedConv, PackedLinear
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode
@@ -123,13 +124,13 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     weight = emission.constant(w.number)
     scales = _scales(emission, qw)
     packed = _packed(emission, node, weight, scales)
-    w_scale = emission.buffer("w_scale", scales)
+    w_scale = emission.buffer("w_scale", scales.contiguous())
     out_dtype = dtype_in(out)
     head: list[Any] = [emission.node(x.number), *scale_of(emission, qx), packed, w_scale, None]
     windows = [] if kind.name == "Linear" else [*map(list, kind.args[:3]), kind.args[3]]
     tail: list[Any] = [*scale_of(emission, out), out_dtype]
     post_op = _post_op(f)
-    bias = emission.node(b.number)
+    bias = dense(emission, b.number)
     is_dynamic = qx.name == "Dynamic"
     if qo.name == "Absent":
         packet = onednn.qlinear_pointwise if kind.name == "Linear" else onednn.qconv_pointwise
@@ -217,3 +218,38 @@ def _residual(emission: Emission, node: ENode) -> tuple[str, fx.Node]:
     if is_owned and (not is_linear or rank == 2):
         return "sum", residual
     return "sum", emission.call(scratch, residual, not is_linear, is_owned)
+
+
+# -- meaning -----------------------------------------------------------------------------------------------------------
+
+
+@means("Gemm")
+def contracted(kind: Data, x: Any, w: Any, b: Any) -> Any:
+    if kind.name == "Linear":
+        return aten.linear.default(x, w, b)
+    stride, padding, dilation, groups = kind.args
+    target = (aten.conv1d, aten.conv2d, aten.conv3d)[len(stride) - 1]
+    return target.default(x, w, b, list(stride), list(padding), list(dilation), groups)
+
+
+means("Matmul")(aten.matmul.default)
+
+
+@means("QGemm")
+def contracted_codes(
+    kind: Data, x: Any, qx: Data, w: Any, qw: Data, b: Any, other: Any, qo: Data, f: Data, out: Data
+) -> Any:
+    """What the kernel is equal to: the unfused graph."""
+    bias = None if b is None else b.to(torch.float32)
+    product = contracted(kind, dequantized(x, qx), dequantized(w, qw), bias)
+    if qo.name != "Absent":
+        product = product + dequantized(other, qo)
+    return stored(applied(f, product), out)
+
+
+@means("OffsetBias")
+def without_offset(b: Any, w: Any, qw: Data, scale: float, zero_point: int) -> Any:
+    """In float64: the sum of codes can be large against the bias."""
+    scales = dequantized(torch.ones_like(w), qw).flatten(1)[:, 0].to(torch.float64)
+    offset = scale * zero_point * scales * w.to(torch.float64).flatten(1).sum(1)
+    return (-offset if b is None else b - offset).to(torch.float32)

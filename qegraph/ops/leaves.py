@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.ops.table import Emission, emit_constant, evaluates, free, one_pass, word
+from qegraph.ops.table import Emission, emit_constant, evaluates, free, means, one_pass, word
 from qegraph.program import Ref, map_refs
 from qegraph.snapshot import ClassRef, ENode
 from qegraph.torch_names import dtype_of
@@ -82,3 +82,34 @@ def emit_opaque(emission: Emission, node: ENode) -> fx.Node:
 
     args, kwargs = map_refs((value.args, dict(value.kwargs)), operand)
     return emission.call((value, kwargs), *args)
+
+
+# -- meaning -----------------------------------------------------------------------------------------------------------
+
+
+@means("Scalar")
+def number(value: float) -> float:
+    return value
+
+
+@means("Nothing")
+def missing() -> None:
+    return None
+
+
+@means("Filled")
+def full(shape: Any, value: int, dtype: str) -> torch.Tensor:
+    return torch.full(shape, value, dtype=dtype_of(dtype))
+
+
+@means("Joined")
+def joined_constants(x: Any, y: Any, n: int, m: int) -> Any:
+    if x is None and y is None:
+        return None
+    halves = (torch.zeros(length) if half is None else half for half, length in ((x, n), (y, m)))
+    return torch.cat(list(halves))
+
+
+@means("Cut")
+def cut_constant(x: Any, start: int, length: int) -> Any:
+    return None if x is None else x.narrow(0, start, length)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import fx
 
 from qegraph.cost import Rates
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import cat, expand, move, permute, vec, view
 from qegraph.ops.rearrange import emit_rearranged, rearrangement_cost
-from qegraph.ops.table import Emission, Reading, reads, word
+from qegraph.ops.table import Emission, Reading, means, reads, word
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten
@@ -137,3 +140,22 @@ def emit_cat(emission: Emission, node: ENode) -> fx.Node:
     if joins:
         return emission.call(aten.cat.default, [*left.args[0], right], dim)  # type: ignore[misc]
     return emission.call(aten.cat.default, [left, right], dim)
+
+
+@means("Moved")
+def moved(m: Data, x: Any) -> Any:
+    """`Rearrange` is the source's own call: whoever evaluates a term knows that."""
+    if x is None:
+        return None
+    target = {"Permute": aten.permute, "View": aten.reshape, "Expand": aten.expand}[m.name]
+    return target.default(x, list(m.args[0]))
+
+
+@means("Part")
+def part_of(x: Any, start: int, length: int) -> Any:
+    return x.narrow(-1, start, length)
+
+
+@means("Cat")
+def concatenated(x: Any, y: Any, dim: int) -> Any:
+    return torch.cat([x, y], dim)

@@ -9,10 +9,10 @@ from torch import fx
 from qegraph.cost import Rates
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import batch_norm, nothing
-from qegraph.ops.quant import dtype_in, scale_of
-from qegraph.ops.table import Emission, Reading, reads, reads_first_of, word
+from qegraph.ops.quant import dequantized, dtype_in, scale_of, stored
+from qegraph.ops.table import Emission, Reading, dense, means, reads, reads_first_of, word
 from qegraph.program import Value
-from qegraph.snapshot import ENode, Snapshot
+from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten, onednn
 
 
@@ -54,9 +54,19 @@ def emit_batch_norm(emission: Emission, node: ENode) -> fx.Node:
 @word("QBatchNorm", _qcost)
 def emit_qbatch_norm(emission: Emission, node: ENode) -> fx.Node:
     x, qx, *statistics, eps, out = node.args
-    operands = [emission.node(each.number) for each in statistics]
+    operands = [dense(emission, each.number) for each in statistics]
     dtype = dtype_in(out)
     x_node = emission.node(x.number)
     return emission.call(
         onednn.qbatch_norm2d.default, x_node, *scale_of(emission, qx), *operands, eps, *scale_of(emission, out), dtype
     )
+
+
+@means("BatchNorm")
+def normalized(x: Any, w: Any, b: Any, mean: Any, variance: Any, eps: float) -> Any:
+    return aten.batch_norm.default(x, w, b, mean, variance, False, 0.1, eps, False)
+
+
+@means("QBatchNorm")
+def normalized_codes(x: Any, qx: Data, w: Any, b: Any, mean: Any, variance: Any, eps: float, out: Data) -> Any:
+    return stored(normalized(dequantized(x, qx), w, b, mean, variance, eps), out)

@@ -11,7 +11,7 @@ from torch import fx
 from qegraph.cost import Rates
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import avg_pool, max_pool, move, vec, view
-from qegraph.ops.table import Emission, Reading, reads, reads_first_of, word
+from qegraph.ops.table import Emission, Reading, means, reads, reads_first_of, val, word
 from qegraph.program import Value
 from qegraph.snapshot import ENode, Snapshot
 from qegraph.torch_names import aten
@@ -118,3 +118,22 @@ def emit_pad_codes(emission: Emission, node: ENode) -> fx.Node:
     x, padding, value = node.args
     sides = [side for size in reversed(padding) for side in (size, size)]
     return emission.call(aten.constant_pad_nd.default, emission.node(x.number), sides, value)
+
+
+@means("MaxPool")
+def largest(x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil: int) -> Any:
+    """Codes as float32, which has them all."""
+    windows = [list(each) for each in (kernel, stride, padding, dilation)]
+    dtype = val(x).dtype
+    pooled = aten.max_pool2d.default(x if dtype.is_floating_point else x.to(torch.float32), *windows, bool(ceil))
+    return pooled.to(dtype)
+
+
+@means("AvgPool")
+def average(x: Any, kernel: Any, stride: Any, padding: Any) -> Any:
+    return aten.avg_pool2d.default(x, list(kernel), list(stride), list(padding))
+
+
+@means("PadCodes")
+def padded_codes(x: Any, padding: Any, value: int) -> Any:
+    return aten.constant_pad_nd.default(x, [side for size in reversed(padding) for side in (size, size)], value)

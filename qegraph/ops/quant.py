@@ -18,7 +18,7 @@ from qegraph.kernels import FLOATS
 from qegraph.lang.terms import QParams, Tensor
 from qegraph.lang.vocabulary import cast, dequantize, dynamic, per_channel, per_tensor, quantize
 from qegraph.ops.folding import folds
-from qegraph.ops.table import Emission, Reading, evaluates, reads, word
+from qegraph.ops.table import Emission, Reading, evaluates, means, reads, val, word
 from qegraph.program import Ref, Value
 from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten, dtype_name, dtype_of, quantized_decomposed
@@ -50,11 +50,11 @@ def read_dequantize(reading: Reading, value: Value) -> Tensor | None:
     if q is None or reading.dtype(x) != dtype or not _is_float(out_dtype):
         return None
     if isinstance(number := _number(reading, scale), (int, float)):
-        _note_sums(reading, x, q, torch.tensor(float(number)))
+        note_sums(reading, x, q, torch.tensor(float(number)))
     return dequantize(reading.tensor(x), q, dtype_name(out_dtype))
 
 
-def _note_sums(reading: Reading, x: Any, q: QParams, scales: torch.Tensor) -> None:
+def note_sums(reading: Reading, x: Any, q: QParams, scales: torch.Tensor) -> None:
     """The largest |scale * sum of codes| of an output channel, for constant weights of convolutions."""
     weight = reading.constant(x)
     if weight is not None and weight.dim() > 2 and weight.dtype == torch.int8:
@@ -115,14 +115,19 @@ def read_dequantize_per_channel(reading: Reading, value: Value) -> Tensor | None
     axis %= len(reading.shape(x))
     range_ = full_range(dtype, low, high)
     q = per_channel(reading.tensor(scales), reading.tensor(zero_points), axis, *range_, dtype_name(dtype))
+    note_channels(reading, x, q, scales, zero_points)
+    return dequantize(reading.tensor(x), q, dtype_name(out_dtype))
+
+
+def note_channels(reading: Reading, x: Any, q: QParams, scales: Any, zero_points: Any) -> None:
+    """What guards ask of per-channel parameters q of codes x, where they are constants."""
     known_scales, known_zero_points = reading.constant(scales), reading.constant(zero_points)
     if known_zero_points is not None and not bool(known_zero_points.any()):
         reading.fact("zeros", reading.tensor(zero_points))
     if known_scales is not None and _sound(known_scales):
         reading.fact("sound-scales", reading.tensor(scales))
-        if axis == 0 and known_scales.shape == (reading.shape(x)[0],):
-            _note_sums(reading, x, q, known_scales)
-    return dequantize(reading.tensor(x), q, dtype_name(out_dtype))
+        if q.args is not None and q.args[2] == 0 and known_scales.shape == (reading.shape(x)[0],):
+            note_sums(reading, x, q, known_scales)
 
 
 def _sound(scales: torch.Tensor) -> bool:
@@ -245,3 +250,70 @@ def scale_of(emission: Emission, q: Data) -> tuple[Any, Any]:
 def dtype_in(q: Data) -> torch.dtype:
     """How values are stored under per-tensor parameters, or as plain floats."""
     return torch.float8_e4m3fn if q.name == "Float8" else dtype_of(q.args[0] if q.name == "Real" else q.args[4])
+
+
+# -- meaning -----------------------------------------------------------------------------------------------------------
+
+
+@means("Quantize")
+def quantized(x: Any, q: Data) -> Any:
+    if q.name == "Float8":
+        return (x / q.args[0]).clamp(-448.0, 448.0).to(torch.float8_e4m3fn)
+    *head, low, high, dtype = q.args
+    operators = quantized_decomposed
+    if q.name == "PerChannel":
+        return operators.quantize_per_channel.default(x, *head, low, high, dtype_of(dtype))
+    target = operators.quantize_per_tensor
+    return (target.default if q.name == "PerTensor" else target.tensor)(x, *head, low, high, dtype_of(dtype))
+
+
+@means("Dequantize")
+def dequantized(x: Any, q: Data, dtype: str = "float32") -> Any:
+    """Always computed in float32, then rounded; parameters that are made of others act on the entries along dim 0."""
+    made = _dequantized(x, q, val(x).dim())
+    return made if dtype == "float32" else made.to(dtype_of(dtype))
+
+
+def _dequantized(x: Any, q: Data, rank: int) -> Any:
+    if q.name == "Real":
+        return x.to(torch.float32)
+    if q.name == "Float8":
+        return x.to(torch.float32) * q.args[0]
+    if q.name == "Scaled":
+        inner, factor = q.args
+        return _dequantized(x, inner, rank) * factor.reshape([-1, *[1] * (rank - 1)])
+    if q.name == "JoinedParams":
+        first, second, n, m = q.args
+        halves = (x.narrow(0, 0, n), first), (x.narrow(0, n, m), second)
+        return torch.cat([_dequantized(half, each, rank) for half, each in halves])
+    if q.name == "CutParams":
+        return _dequantized(x, _cut(q), rank)
+    *head, low, high, dtype = q.args
+    operators = quantized_decomposed
+    if q.name == "PerChannel":
+        return operators.dequantize_per_channel.default(x, *head, low, high, dtype_of(dtype))
+    target = operators.dequantize_per_tensor
+    return (target.default if q.name == "PerTensor" else target.tensor)(x, *head, low, high, dtype_of(dtype))
+
+
+def _cut(q: Data) -> Data:
+    """Parameters of a stretch of dim 0, as plain ones."""
+    inner, start, length = q.args
+    if inner.name == "CutParams":
+        inner = _cut(inner)
+    if inner.name != "PerChannel":
+        return inner
+    scales, zero_points, *rest = inner.args
+    return Data("PerChannel", (scales.narrow(0, start, length), zero_points.narrow(0, start, length), *rest))
+
+
+def stored(x: Any, q: Data) -> Any:
+    """Floats x as kernels store them: quantized, or rounded to another dtype."""
+    return x.to(dtype_of(q.args[0])) if q.name == "Real" else quantized(x, q)
+
+
+@means("Flip")
+def flipped(x: Any) -> Any:
+    if val(x).dtype == torch.uint8:
+        return (x.to(torch.int16) - 128).to(torch.int8)
+    return (x.to(torch.int16) + 128).to(torch.uint8)

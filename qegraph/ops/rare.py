@@ -11,10 +11,10 @@ from torch import fx
 from qegraph.cost import Rates, elements
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import embedding_bag, nothing, softmax
-from qegraph.ops.quant import dtype_in, scale_of
-from qegraph.ops.table import Emission, Reading, reads, reads_first_of, word
+from qegraph.ops.quant import dequantized, dtype_in, quantized, scale_of, stored
+from qegraph.ops.table import Emission, Reading, means, reads, reads_first_of, word
 from qegraph.program import Value
-from qegraph.snapshot import ENode, Snapshot
+from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten
 
 _SUM = 0
@@ -108,3 +108,28 @@ def emit_qattention(emission: Emission, node: ENode) -> fx.Node:
     params = [number for q in (qx, qk, qv, qa, out) for number in scale_of(emission, q)]
     target: Any = torch.ops.torchao.qscaled_dot_product.default
     return emission.call(target, *operands, 0.0, False, scale, *params)
+
+
+@means("EmbeddingBag")
+def summed_rows(w: Any, indices: Any, offsets: Any) -> Any:
+    return aten.embedding_bag.default(w, indices, offsets, False, _SUM, False, None, True)[0]
+
+
+@means("QEmbeddingBag")
+def summed_codes(w: Any, qw: Data, indices: Any, offsets: Any, out: Data) -> Any:
+    return stored(summed_rows(dequantized(w, qw), indices, offsets), out)
+
+
+@means("Softmax")
+def probabilities(x: Any, scale: float, mask: Any) -> Any:
+    scores = x * scale
+    return aten.softmax.int(scores if mask is None else scores + mask, -1)
+
+
+@means("QAttention")
+def attended(
+    x: Any, qx: Data, key: Any, qk: Data, value: Any, qv: Data, scale: float, mask: Any, qa: Data, out: Data
+) -> Any:
+    scores = dequantized(x, qx) @ dequantized(key, qk).transpose(-1, -2)
+    kept = quantized(probabilities(scores, scale, mask), qa)
+    return quantized(dequantized(kept, qa) @ dequantized(value, qv), out)

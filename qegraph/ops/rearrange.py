@@ -15,7 +15,7 @@ from torch import fx
 from qegraph.cost import Rates
 from qegraph.lang.terms import Move, Tensor, Tensors
 from qegraph.lang.vocabulary import move, pad, rearrange, vec
-from qegraph.ops.table import Emission, Reading, one_pass, reads, reads_parts_of, word
+from qegraph.ops.table import Emission, Reading, means, one_pass, reads, reads_parts_of, val, word
 from qegraph.program import Ref, Value, map_refs, operands
 from qegraph.snapshot import ENode, Snapshot
 from qegraph.torch_names import aten
@@ -98,11 +98,11 @@ def _rearranged(reading: Reading, call: Value, reads: tuple[int, ...], part: Val
     rest = Tensors("vec-of", tuple(others)) if others else Tensors("vec-empty", ())
     m = rearrange(str(call.target), uid, rest)
     if not others:
-        _note_stretch(reading, m, call, part)
+        note_stretch(reading, m, call, part)
     return move(m, first)
 
 
-def _note_stretch(reading: Reading, m: Move, call: Value, part: Value | None) -> None:
+def note_stretch(reading: Reading, m: Move, call: Value, part: Value | None) -> None:
     """Where the result starts in the last dim, if it is a stretch of that: torch itself cuts a row of numbers."""
     shape, position = reading.shape(call.args[0]), _CUTS.get(call.target)
     if position is None or not shape or shape[-1] < 0 or call.args[position] % len(shape) != len(shape) - 1:
@@ -121,6 +121,8 @@ def rearrangement_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
         return math.inf
     if name in _ARE_VIEWS:
         return rates.view
+    if snapshot.dtype.get(node.eclass) == "float8_e4m3fn":
+        return math.inf  # few of them have a kernel
     return rates.aten_call + rates.traffic(snapshot, node.eclass, node.args[1].number)
 
 
@@ -152,3 +154,9 @@ def emit_pad(emission: Emission, node: ENode) -> fx.Node:
     x, amounts, value = node.args
     fill: Any = value if "float" in emission.snapshot.dtype[node.eclass] else int(value)
     return emission.call(aten.constant_pad_nd.default, emission.node(x.number), list(amounts), fill)
+
+
+@means("Pad")
+def padded(x: Any, amounts: Any, value: float) -> Any:
+    fill: Any = value if val(x).dtype.is_floating_point else int(value)
+    return aten.constant_pad_nd.default(x, list(amounts), fill)

@@ -10,7 +10,7 @@ from torch import fx
 from qegraph.cost import Rates, elements
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import int_matmul
-from qegraph.ops.table import Emission, Reading, emit_constant, evaluates, free, reads, word
+from qegraph.ops.table import Emission, Reading, emit_constant, evaluates, free, means, reads, word
 from qegraph.program import Ref, Value
 from qegraph.snapshot import ENode, Snapshot
 from qegraph.torch_names import aten
@@ -120,3 +120,33 @@ def _vector(emission: Emission, operand: Any) -> torch.Tensor | None:
 
 for _name in ("Product", "Total", "NormFactor", "NormShift"):
     word(_name, free, fresh=False)(emit_constant)
+
+
+# -- meaning -----------------------------------------------------------------------------------------------------------
+
+
+@means("IntMatmul")
+def integer_product(x: Any, y: Any, zero_point: int) -> Any:
+    """In float64, where sums of products of codes are exact."""
+    return ((x.to(torch.float64) - zero_point) @ y.to(torch.float64)).to(torch.int32)
+
+
+@means("Product")
+def multiplied(x: Any, c: Any) -> Any:
+    return None if x is None else x.flatten() * c.flatten()
+
+
+@means("Total")
+def added(x: Any, c: Any) -> Any:
+    return c.flatten() if x is None else x.flatten() + c.flatten()
+
+
+@means("NormFactor")
+def factor_of_norm(w: Any, variance: Any, eps: float) -> Any:
+    inverse = (variance + eps).rsqrt()
+    return inverse if w is None else w * inverse
+
+
+@means("NormShift")
+def shift_of_norm(b: Any, mean: Any, factor: Any) -> Any:
+    return -mean * factor if b is None else b - mean * factor

@@ -71,12 +71,18 @@ class Word:
 Evaluation = Callable[[Emission, ENode], torch.Tensor | None]
 """Gives the value of an e-node whose operands are constants."""
 
+Meaning = Callable[..., Any]
+"""What a word computes, in operators of torch, on tensors or on proxies of a graph: its operands, decoded. Parameters,
+kinds, functions and moves are `Data` whose own operands are tensors too; the operand that isn't there is None.
+"""
+
 READERS: dict[Any, Reader] = {}
 NAMED_READERS: dict[str, Reader] = {}
 FIRST_READERS: dict[Any, Reader] = {}
 PART_READERS: dict[Any, Reader] = {}
 WORDS: dict[str, Word] = {}
 EVALUATIONS: dict[str, Evaluation] = {}
+MEANINGS: dict[str, Meaning] = {}
 
 
 def reads(*targets: Any) -> Callable[[Reader], Reader]:
@@ -153,6 +159,21 @@ def evaluates(name: str) -> Callable[[Evaluation], Evaluation]:
     return register
 
 
+def means(*names: str) -> Callable[[Meaning], Meaning]:
+    """Register the reference semantics of words: what rules are proved against (`qegraph.prove`)."""
+
+    def register(meaning: Meaning) -> Meaning:
+        MEANINGS.update(dict.fromkeys(names, meaning))
+        return meaning
+
+    return register
+
+
+def val(x: Any) -> torch.Tensor:
+    """The tensor that an operand of a meaning is, or stands for: dtype and shape may be asked, elements not."""
+    return x if isinstance(x, torch.Tensor) else x.node.meta["val"]
+
+
 def free(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """The cost of what is computed before the graph runs, or not at all."""
     return 0.0
@@ -161,6 +182,15 @@ def free(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
 def one_pass(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     """The cost of a call that reads its operands and writes its result once."""
     return rates.aten_call + rates.traffic(snapshot, node.eclass, *node.children)
+
+
+def dense(emission: Emission, eclass: int) -> Any:
+    """A vector as the kernels read it: element after element, whatever its strides."""
+    if eclass in emission.snapshot.constants:
+        value = emission.operand(eclass)
+        stands = value is None or value.is_contiguous()
+        return emission.node(eclass) if stands else emission.buffer("dense", value.contiguous())
+    return emission.call(torch.ops.aten.contiguous.default, emission.node(eclass))
 
 
 def emit_constant(emission: Emission, node: ENode) -> fx.Node | None:

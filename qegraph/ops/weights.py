@@ -11,11 +11,12 @@ from torch import fx
 from qegraph.cost import Rates, elements
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import cast
+from qegraph.ops.elementwise import applied
 from qegraph.ops.folding import folds
-from qegraph.ops.table import Emission, Reading, evaluates, reads, word
+from qegraph.ops.table import Emission, Reading, dense, evaluates, means, reads, val, word
 from qegraph.packing import PackedHalfLinear
 from qegraph.program import Value
-from qegraph.snapshot import ENode, Snapshot
+from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten, dtype_name, dtype_of, onednn, quantized_decomposed
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -34,11 +35,11 @@ def read_cast(reading: Reading, value: Value) -> Tensor | None:
     if reading.dtype(x) not in _SOURCES or dtype not in _FLOATS or dtype == reading.dtype(x) or any(options):
         return None
     if reading.dtype(x) is torch.float16:
-        _note_finite(reading, x)
+        note_finite(reading, x)
     return cast(reading.tensor(x), dtype_name(dtype))
 
 
-def _note_finite(reading: Reading, x: Any) -> None:
+def note_finite(reading: Reading, x: Any) -> None:
     """The half-float kernel saturates where the weight is infinite."""
     half = reading.constant(x)
     made = reading.value(x)
@@ -111,4 +112,20 @@ def emit_half_linear(emission: Emission, node: ENode) -> fx.Node:
     weight = emission.constant(w.number)
     packed = emission.packed(lambda: PackedHalfLinear(weight), ("half_linear", w.number))
     target = onednn.linear_dynamic_fp16 if f.args[0] == "identity" else onednn.linear_relu_dynamic_fp16
-    return emission.call(target.default, emission.node(x.number), packed, emission.node(b.number))
+    return emission.call(target.default, emission.node(x.number), packed, dense(emission, b.number))
+
+
+@means("Cast")
+def converted(x: Any, dtype: str) -> Any:
+    return x.to(dtype_of(dtype))
+
+
+@means("WeightOnly")
+def narrow_product(x: Any, w: Any, s: Any) -> Any:
+    """Summed in float64, rounded once."""
+    return (x.to(torch.float64) @ w.to(torch.float64).t() * s).to(val(x).dtype)
+
+
+@means("HalfLinear")
+def half_product(x: Any, w: Any, b: Any, f: Data) -> Any:
+    return applied(f, aten.linear.default(x, w.to(torch.float32), b))

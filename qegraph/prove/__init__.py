@@ -1,0 +1,1 @@
+"""Rules proved by sampling."""
