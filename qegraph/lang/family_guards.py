@@ -174,9 +174,9 @@ def nonzero_point(z: Integer) -> Guard:
 def is_unpadded(kind: Kind) -> Guard:
     return Guard(
         "is-unpadded",
-        "around a padded image the zero point stands for 0",
+        "only in an unpadded convolution: around a padded image the zero point stands for 0",
         (f"(unpadded {kind})",),
-        fix="nothing: `padding-of-codes` pads the codes beforehand where it pays",
+        fix="leave it to `padding-of-codes`, which pads the codes beforehand where it pays",
     )
 
 

@@ -59,20 +59,26 @@ def _pattern(tables: Tables, pattern: Any) -> str:
 
 def _row(tables: Tables, fact: Expr, near: Near) -> str | None:
     """A fact that is a row of a table of names: that row, and the rows of the table that differ from it least."""
-    rows: list[tuple[Any, ...]] = list(tables.rows(fact.head))
-    if not rows or not all(isinstance(item, str) for item in rows[0]):
+    rows = list(tables.rows(fact.head))
+    if not rows or not all(isinstance(item, str) for row in rows for item in row):
         return None
     try:
         found = tuple(evaluate(tables, arg, near.env) for arg in fact.args or ())
     except (NoValue, Unbound):
         return None
-    by_nearness = sorted(rows, key=lambda row: -sum(a == b for a, b in zip(row, found, strict=True)))
+    by_nearness = sorted(rows, key=lambda row: _distance(row, found))
     known = ", ".join(map(_tuple, by_nearness[:_NEAREST_ROWS])) + (", …" if len(rows) > _NEAREST_ROWS else "")
     return f"{_tuple(found)}; there is {known}"
 
 
+def _distance(row: tuple[str, ...], found: tuple[str, ...]) -> tuple[int, tuple[bool, ...]]:
+    """How many columns differ; of equals, what agrees in the first ones is nearer."""
+    differ = tuple(a != b for a, b in zip(row, found, strict=True))
+    return sum(differ), differ
+
+
 def _tuple(row: tuple[str, ...]) -> str:
-    return f"({', '.join(row)})" if len(row) > 1 else row[0]
+    return row[0] if len(row) == 1 else f"({', '.join(row)})"
 
 
 def _seen(tables: Tables, term: Any, near: Near) -> Iterator[str]:

@@ -45,7 +45,8 @@ class Answers:
         eclass = self.tables.value_class[self.tables.program.source_nodes[node]]
         return in_words.described(self.tables, eclass)
 
-    def _rank(self, near: Near, answer: WhyNot) -> tuple[int, float]:
+    def _rank(self, near: Near, answer: WhyNot) -> tuple[int, float, int]:
+        """What came nearest to a kernel; of equals, what lacks fewer guards."""
         makes_kernel = _makes_kernel(near.rule)
         if makes_kernel and answer.verdict == "in use":
             tier = 5
@@ -57,7 +58,7 @@ class Answers:
             tier = 2
         else:
             tier = 1 if near.complete else 0
-        return tier, near.score
+        return tier, near.score, near.held - len(near.rule.guards)
 
     def _answer(self, node: str, near: Near, chain: int) -> WhyNot:
         rule = near.rule

@@ -64,7 +64,7 @@ def diagnose(found: Search, costs: Sequence[float], node: str, rule: Rule | None
     known = {each.name: each for each in (*found.rules, *shipped(), *((rule,) if rule else ()))}
     answers = Answers(tables, usage, tuple(known.values()))
     rules = (rule,) if rule is not None else tuple(known.values())
-    return answers.best(node, places(tables, eclass, rules), named=rule is not None)
+    return answers.best(node, places(tables, eclass, rules, anyway=rule is not None), named=rule is not None)
 
 
 def _asked(rule: str | Rule, rules: Sequence[Rule]) -> Rule:

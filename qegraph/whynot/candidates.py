@@ -13,10 +13,10 @@ _AWAY = 3
 _MOST_PLACES = 24
 
 
-def places(tables: Tables, eclass: int, rules: Sequence[Rule]) -> list[Near]:
+def places(tables: Tables, eclass: int, rules: Sequence[Rule], anyway: bool) -> list[Near]:
     """How near each rule came, at the value and at what reads it through conversions; the value itself first.
 
-    A rule counts only where its outermost word stands; if that is so nowhere, where it is looked for is the value.
+    A rule counts only where its outermost word stands; if that is so nowhere, and `anyway`, it is the value's own.
     """
     found = [
         nearest(tables, rule, place)
@@ -24,7 +24,7 @@ def places(tables: Tables, eclass: int, rules: Sequence[Rule]) -> list[Near]:
         for rule in rules
         if _fits(tables, rule, place)
     ]
-    return found or [nearest(tables, rule, eclass) for rule in rules]
+    return found or [nearest(tables, rule, eclass) for rule in rules if anyway]
 
 
 def _fits(tables: Tables, rule: Rule, eclass: int) -> bool:

@@ -77,7 +77,7 @@ class Usage:
     def price_with(self, rule: Rule, eclass: int) -> float:
         """The least cost (µs) of the whole graph in which something is made of what the rule made at the e-class.
 
-        That is forced on one value after another, of those the chosen form computes; inf if none can be made so.
+        That is forced on one value after another, of those the chosen form computes; inf if none is made so.
         """
         own = self._made_of({index for match in self._at(rule, eclass) for index in self._own(match)})
         nodes = self.found.snapshot.nodes
@@ -100,12 +100,13 @@ class Usage:
         return found
 
     def _forced(self, eclass: int, allowed: Collection[int]) -> float:
-        """The least cost with one of the allowed e-nodes at an e-class."""
+        """The least cost with one of the allowed e-nodes at an e-class; inf if doing without the class costs less."""
         costs = list(self.costs)
         for index in self.found.snapshot.classes[eclass]:
             if index not in allowed:
                 costs[index] = inf
         try:
-            return self.found.select(costs).cost
+            selection = self.found.select(costs)
         except QegraphError:
             return inf
+        return selection.cost if selection.choice.get(eclass) in allowed else inf

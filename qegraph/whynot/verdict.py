@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isinf
 from typing import Literal
 
 Verdict = Literal[
@@ -76,7 +77,9 @@ class WhyNot:
         yield "observed", last.observed
         yield "in use", self.made
         if self.costs is not None:
-            yield "costs", f"as chosen {self.costs[0]:.2f} µs, with it {self.costs[1]:.2f} µs"
+            chosen, other = self.costs
+            with_it = "no form that can be emitted has it" if isinf(other) else f"with it {other:.2f} µs"
+            yield "costs", f"as chosen {chosen:.2f} µs, {with_it}"
         yield "fix", last.fix
         yield "also", "; ".join(self.also[:_MAX_ALSO])
 
