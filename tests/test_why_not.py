@@ -287,6 +287,11 @@ CASES: dict[str, Case] = {
         lambda m, c, x: m(fq(x)) * c(), [Linear(), Constant(torch.rand(5, 1))], [rows()],
         "mul", "factor-of-output", "factor-of-output", "parts_1_tensor, a constant, float32 [5, 1]", "output channels",
     ),
+    "keeps-shape": Case(
+        lambda m, c, x: c() * m(fq(x)), [Linear(), Constant(torch.rand(1, 1, 16))], [rows()],
+        "mul", "factor-of-output", "factor-of-output", "shape of linear is [5, 16]; shape of mul is [1, 5, 16]",
+        "one shape",
+    ),
     "is-finite": Case(
         lambda w, x: F.linear(x, w().float()), [Constant(torch.full((16, 24), torch.inf, dtype=torch.float16))],
         [rows()], "linear", None, "linear-fp16", "float16 [16, 24]", "clamp",

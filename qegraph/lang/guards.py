@@ -48,6 +48,16 @@ def same_shape(x: Tensor, y: Tensor) -> Guard:
     )
 
 
+def keeps_shape(x: Tensor) -> Guard:
+    """The value the rule matches has the shape of x, whichever side of a commutative word x is on."""
+    return Guard(
+        "keeps-shape",
+        "what it is combined with must not broadcast it",
+        (f"(= (shape {x}) (shape {ROOT}))",),
+        fix="bring both to one shape before",
+    )
+
+
 def shape_is(x: Tensor, s: Dims) -> Guard:
     """Binds s where it is not bound yet."""
     return Guard("shape-is", f"{x} must have the shape {s}", (f"(= {s} (shape {x}))",), (s,))
