@@ -16,7 +16,7 @@ from builders import IN, IN_S8, OUT, OUT_S8, QP, Conv, Linear, Weight, dq, fq, n
 from torch import Tensor, nn
 
 import qegraph
-from qegraph import kernels
+from qegraph import facts, kernels
 from qegraph.capture import capture
 from qegraph.cli import main
 from qegraph.load_rules import shipped
@@ -153,6 +153,18 @@ CASES: dict[str, Case] = {
         lambda x: F.relu(x.reshape(24, 5)), [], [rows()],
         "relu", "post-op-through-move", "post-op-through-move", "inputs_0, an input, float32 [5, 24]", "right behind",
     ),
+    "bias-fits": Case(
+        lambda w, v, x: F.linear(fq(x), w(), v()), [Weight(16, 24), Constant(torch.rand(1))], [rows()],
+        "linear", None, "gemm-int8", "parts_1_tensor, a constant, float32 [1]", "(output channels,)",
+    ),
+    "cuts": Case(
+        lambda m, x: m(fq(x))[:, ::2], [Linear()], [rows()],
+        "slice_1", "part-as-linear", "part-as-linear", "is not known", "constant bounds",
+    ),
+    "accumulated": Case(
+        lambda x: x.to(torch.bfloat16).reshape(24, 5), [], [rows()],
+        "reshape", "move-of-cast", "move-of-cast", "inputs_0, an input", "",
+    ),
     "is-half": Case(
         lambda x: fq(x).to(torch.bfloat16), [], [rows()],
         "to", "cast-of-half", "cast-of-half", "float32; there is bfloat16, float16", "",
@@ -274,6 +286,19 @@ CASES: dict[str, Case] = {
         lambda x: x * torch.clamp(x + 2.0, 0.0, 6.0) / 6.0, [], [rows()],
         "div", "hardswish-of-clamp", "hardswish-of-clamp", "three is 2", "",
     ),
+    "is-zero": Case(
+        lambda x: x * torch.clamp(x + 3.0, 1.0, 6.0) / 6.0, [], [rows()],
+        "div", "hardswish-of-clamp", "hardswish-of-clamp", "low is 1", "",
+    ),
+    "stacks": Case(
+        lambda x, y: x @ y, [], [torch.randn(2, 5, 24), torch.randn(2, 24, 16)],
+        "matmul", "batched-matmul-is-linear", "batched-matmul-is-linear", "inputs_1, an input", "",
+    ),
+    "bag-rows": Case(
+        lambda w, i, o: F.embedding_bag(i, w(), o, mode="sum", include_last_offset=True),
+        [Weight(10, 64, scale=0.01, zp=5)], [torch.tensor([0, 3, 1, 2]), torch.tensor([0, 2, 4])],
+        "getitem", None, "embedding-bag-of-codes", "zero point 5", "zero point 0",
+    ),
     "is-nonzero": Case(
         lambda x: x / 0.0, [], [rows()],
         "div", "division-by-constant", "division-by-constant", "c is 0", "another number",
@@ -291,6 +316,28 @@ CASES: dict[str, Case] = {
         lambda m, c, x: c() * m(fq(x)), [Linear(), Constant(torch.rand(1, 1, 16))], [rows()],
         "mul", "factor-of-output", "factor-of-output", "shape of linear is [5, 16]; shape of mul is [1, 5, 16]",
         "one shape",
+    ),
+    "scale-per-output": Case(
+        lambda w, s, x: F.linear(x, w().float()) * s(),
+        [Constant(torch.ones(16, 24, dtype=torch.int8)), Constant(torch.rand(1))], [rows()],
+        "mul", None, "weight-only-int8", "shape of parts_1_tensor is [1]", "(outputs,)",
+    ),
+    "is-per-row": Case(
+        lambda m, r, c, x: m(fq(x)) * r() * c(), [Linear(), Constant(torch.rand(16)), Constant(torch.rand(16))],
+        [rows()], "mul_1", "columns-before-rows", "columns-before-rows", "last-dim of parts_1_tensor is 16",
+        "(rows, 1)",
+    ),
+    "one-element": Case(
+        lambda m, x, r: m(fq(x, QP(1.0, 3))) * r, [Linear(bias=False)], [rows(), torch.rand(5, 1)],
+        "mul", "scale-of-activation", "scale-of-activation", "inputs_1, an input, float32 [5, 1]", "one scale",
+    ),
+    "scalable": Case(
+        lambda c, x: x.reshape(5, 1, 24) * c(), [Constant(torch.rand(24))], [rows()],
+        "mul", "factor-through-view", "factor-through-view", "inputs_0, an input", "behind the contraction",
+    ),
+    "channels-at-1": Case(
+        lambda m, n, x: n(m(fq(x))), [Linear(), nn.BatchNorm1d(6).eval()], [torch.randn(2, 6, 24)],
+        "batch_norm", "norm-of-output", "norm-of-output", "rank of linear is 3", "dim 1",
     ),
     "is-finite": Case(
         lambda w, x: F.linear(x, w().float()), [Constant(torch.full((16, 24), torch.inf, dtype=torch.float16))],
@@ -312,7 +359,7 @@ CASES: dict[str, Case] = {
 @pytest.mark.parametrize("guard", CASES)
 def test_guard(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked of the node, the rule lacks this guard; the text has all of it."""
-    monkeypatch.setattr(kernels, "elementwise_is_right", lambda name: True)
+    monkeypatch.setattr(facts, "optional_kernels", lambda: (*kernels.OPTIONAL, *kernels.ELEMENTWISE))
     case = CASES[guard]
     answer = qegraph.why_not(net(case.function, case.parts, case.inputs), case.node, case.asked)
     found = answer.root
@@ -322,6 +369,28 @@ def test_guard(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = str(answer)
     assert len(text.splitlines()) <= 8
     assert all(each in text for each in (case.rule, guard, found.reason, case.observed, case.fix))
+
+
+MACHINES: dict[str, tuple[str, Any, Case]] = {
+    "activation-exact-on-this-cpu": ("adds_in_32_bits", lambda: False, CASES["product-shape"]._replace(
+        node="linear", asked="gemm-int8", rule="gemm-int8", observed="quantize_per_tensor", fix="VNNI",
+    )),
+    "kernel-present": ("optional_kernels", lambda: ["weight_only"], CASES["norm-operand"]._replace(
+        observed="qbatch_norm2d; there is weight_only", fix="that has it",
+    )),
+    "elementwise-right-here": ("optional_kernels", lambda: ["weight_only"], CASES["elementwise-uint8"]._replace(
+        observed="qadd; there is weight_only", fix="self-test",
+    )),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("guard", MACHINES)
+def test_guard_that_asks_the_machine(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, verdict, case = MACHINES[guard]
+    monkeypatch.setattr(facts, name, verdict)
+    found = qegraph.why_not(net(case.function, case.parts, case.inputs), case.node, case.asked).root
+    assert (found.rule, found.guard) == (case.rule, guard)
+    assert case.observed in found.observed and case.fix in found.fix
 
 
 def test_the_observed_range_of_zero_points() -> None:
