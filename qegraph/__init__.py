@@ -10,6 +10,8 @@ from qegraph.pipeline import optimize as optimize
 from qegraph.report import Report as Report
 from qegraph.report import explain as explain
 from qegraph.saturate import Budget as Budget
+from qegraph.whynot import WhyNot as WhyNot
+from qegraph.whynot import why_not as why_not
 
 __all__ = [
     "Budget",
@@ -19,7 +21,9 @@ __all__ = [
     "RequirementError",
     "RuleError",
     "Unsupported",
+    "WhyNot",
     "explain",
     "optimize",
     "shipped_rules",
+    "why_not",
 ]

@@ -1,4 +1,4 @@
-"""Rule -> egglog statements: the rewrite, its match table, and the near-miss tables of its guards."""
+"""Rule -> egglog statements: the rewrite and its match table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from qegraph.lang.rule import Rule
 from qegraph.lang.terms import CONSTRUCTORS, Expr
 
 RULESET = "rewrites"
-DIAGNOSIS = "diagnosis"
 
 
 def statements(rule: Rule) -> Iterator[str]:
@@ -32,18 +31,6 @@ def statements(rule: Rule) -> Iterator[str]:
         )
 
 
-def diagnosis(rule: Rule) -> Iterator[str]:
-    """`near NAME/i (root)`: the structure and the first i guards hold; i = 0 is the structure alone."""
-    roots = _roots(rule)
-    for count in range(len(rule.guards) + 1):
-        table = near_table(rule, count)
-        facts = " ".join(fact for guard in rule.guards[:count] for fact in guard.facts)
-        yield f"(relation {table} (T))"
-        rows = " ".join(f"({table} {root})" for root in roots)
-        for number, lefts in enumerate(_lefts(rule)):
-            yield f'(rule ({_found(roots, lefts)} {facts}) ({rows}) :ruleset {DIAGNOSIS} :name "{table}/{number}")'
-
-
 def _roots(rule: Rule) -> list[str]:
     """The variables of the values that are matched, one for each equality; guards know the first."""
     return [ROOT, *(f"{ROOT}-{number}" for number in range(1, len(rule.equalities)))]
@@ -62,19 +49,20 @@ def match_table(rule: Rule) -> str:
     return f"match-{rule.name}"
 
 
-def near_table(rule: Rule, count: int) -> str:
-    return f"near-{rule.name}-{count}"
-
-
 def orders(term: Any) -> list[Any]:
     """`term` with the operands of commutative words in either order; numbers already stand in their place."""
     if not isinstance(term, Expr) or term.args is None:
         return [term]
     variants = [list(choice) for choice in product(*(orders(arg) for arg in term.args))]
-    constructor = CONSTRUCTORS.get(term.head)
-    if constructor is not None and constructor.commutative and not _is_scalar(term.args[1]):
+    if swaps(term):
         variants += [choice[::-1] for choice in variants]
     return [type(term)(term.head, tuple(choice)) for choice in variants]
+
+
+def swaps(term: Expr) -> bool:
+    """The operands may stand in either order; a number always stands second."""
+    constructor = CONSTRUCTORS.get(term.head)
+    return constructor is not None and constructor.commutative and not any(map(_is_scalar, (term.args or ())[1:]))
 
 
 def _is_scalar(arg: Any) -> bool:

@@ -19,10 +19,9 @@ from qegraph.search import search
 def dump(model: str, out: Path, size: zoo.Size = "full", budget: Budget | None = None) -> int:
     """Saturate a model with all exact rules, write its e-graph with the default costs (µs), and return the exit code.
 
-    model  a name of the zoo, quantized with torchao's default recipe at this `size`; or a `.pt2` file of an exported
-           quantized program. Raises QegraphError for an unknown model, CaptureError for a file that can't be read.
+    model, size  and what is raised, as for `load_model`.
     """
-    found = search(capture(_load(model, size)), budget=budget)
+    found = search(capture(load_model(model, size)), budget=budget)
     snapshot, done = found.snapshot, found.saturation
     gym.write(out, snapshot, price("estimated", found)[0])
     print(
@@ -32,7 +31,10 @@ def dump(model: str, out: Path, size: zoo.Size = "full", budget: Budget | None =
     return 0
 
 
-def _load(model: str, size: zoo.Size) -> Any:
+def load_model(model: str, size: zoo.Size = "full") -> Any:
+    """A name of the zoo, quantized with torchao's default recipe at this `size`; or a `.pt2` file of an exported
+    quantized program. Raises QegraphError for an unknown model, CaptureError for a file that can't be read.
+    """
     if not model.endswith(".pt2"):
         return zoo.quantize(*zoo.load(model, size))
     try:

@@ -31,6 +31,11 @@ class Table:
     output_sort: str
     rows: tuple[Row, ...]
 
+    @property
+    def is_relation(self) -> bool:
+        """Its rows have no value: egglog gives a relation an output sort of its own."""
+        return self.output_sort.startswith("@")
+
 
 class Engine:
     """An e-graph. Not to be shared between threads."""

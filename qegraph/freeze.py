@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qegraph.compile_rules import match_table, near_table, orders
+from qegraph.compile_rules import match_table, orders
 from qegraph.engine import Engine, Row, Table
 from qegraph.lang.rule import Rule
 from qegraph.lang.terms import CONSTRUCTORS, Expr
@@ -30,6 +30,20 @@ PRIMITIVES: Mapping[str, Callable[..., Any]] = {
     "vec-pop": lambda items: items[:-1],
 }
 """egglog's primitives that right sides of rules use, in Python: to find again what a match made."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """One place where an equality of a rule held, and the e-nodes of its two sides.
+
+    root  the e-class both sides are in; `used` all e-classes of the terms it matched, the root first.
+    """
+
+    rule: Rule
+    root: int
+    used: tuple[int, ...]
+    found: tuple[int, ...]
+    made: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -145,24 +159,30 @@ class Freezer:
     # -- evidence ------------------------------------------------------------------------------------------------------
 
     def evidence(self, rules: Sequence[Rule]) -> Evidence:
-        """Evaluate both sides of every recorded match over the frozen tables."""
-        lookup = {(name, inputs): output for name, table in self._words() for inputs, output in table.rows}
+        """What made each e-node, by all recorded matches."""
         rule_names: defaultdict[int, dict[str, None]] = defaultdict(dict)
         matched: defaultdict[int, dict[int, None]] = defaultdict(dict)
+        for match in self.matches(rules):
+            for index in match.made:
+                rule_names[index][match.rule.name] = None
+                matched[index].update(dict.fromkeys(match.used))
+        return Evidence({index: (tuple(names), tuple(matched[index])) for index, names in rule_names.items()})
+
+    def matches(self, rules: Sequence[Rule]) -> Iterator[Match]:
+        """Every recorded match, one for each equality: both sides evaluated over the frozen tables."""
+        lookup = {(name, inputs): output for name, table in self._words() for inputs, output in table.rows}
         for rule in rules:
             sides = [(orders(each.lhs), each.rhs) for each in rule.equalities]
             for inputs, _ in self.tables[match_table(rule)].rows:
                 bound = dict(zip(rule.variables, inputs[len(sides) :], strict=True))
                 for root, (lefts, rhs) in zip(inputs, sides, strict=False):
                     made: list[int] = []
-                    self._evaluate(rhs, bound, lookup, made, [])
+                    found: list[int] = []
                     used: list[int] = [self._number(root)]
+                    self._evaluate(rhs, bound, lookup, made, [])
                     for left in lefts:
-                        self._evaluate(left, bound, lookup, [], used)
-                    for index in made:
-                        rule_names[index][rule.name] = None
-                        matched[index].update(dict.fromkeys(used))
-        return Evidence({index: (tuple(names), tuple(matched[index])) for index, names in rule_names.items()})
+                        self._evaluate(left, bound, lookup, found, used)
+                    yield Match(rule, used[0], tuple(used), tuple(found), tuple(made))
 
     def _evaluate(self, term: Any, bound: dict[str, Any], lookup: Any, made: list[int], used: list[int]) -> Any:
         """The e-class of a template under a match, or None; notes the e-nodes and e-classes on the way."""
@@ -198,18 +218,17 @@ class Freezer:
         ]
         return None if any(value is None for value in found) else tuple(found)
 
-    def failures(self, rules: Sequence[Rule]) -> Mapping[int, list[tuple[Rule, int]]]:
-        """e-class -> rules whose structure matched there, with the number of guards that held one after another."""
-        found: defaultdict[int, list[tuple[Rule, int]]] = defaultdict(list)
-        tables = self.engine.tables()
-        for rule in rules:
-            reached: dict[int, int] = {}
-            for count in range(len(rule.guards) + 1):
-                for inputs, _ in tables[near_table(rule, count)].rows:
-                    reached[self._number(inputs[0])] = count
-            for number, count in sorted(reached.items()):
-                found[number].append((rule, count))
-        return found
+    def rows(self, name: str) -> Mapping[tuple[Any, ...], Any]:
+        """A function or relation, decoded as e-nodes are: arguments -> value (None in a relation); empty if absent."""
+        table = self.tables.get(name)
+        if table is None:
+            return {}
+        return {
+            tuple(self._decode(each, sort, {}) for each, sort in zip(inputs, table.input_sorts, strict=True)): None
+            if table.is_relation
+            else self._decode(output, table.output_sort, {})
+            for inputs, output in table.rows
+        }
 
 
 @dataclass(frozen=True, slots=True)

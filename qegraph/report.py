@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,11 @@ from torch import fx
 
 from qegraph.errors import QegraphError
 from qegraph.extract import Selection
-from qegraph.lang.rule import Rule
 from qegraph.program import Program
 from qegraph.saturate import Saturation
 from qegraph.snapshot import ENode, Snapshot
 
 META = "qegraph"
-
-LOWERINGS = {("Gemm", "QGemm"), ("EmbeddingBag", "QEmbeddingBag"), ("Quantize", "QAttention")}
-"""Words on the two sides of the rules that choose a kernel: if none holds, their guards say why."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +133,13 @@ class Account:
 
 def account(
     of: Account,
-    failures: Mapping[int, Sequence[tuple[Rule, int]]],
+    reasons: Mapping[int, str],
     saturation: Saturation,
     prices: str,
     seconds: Mapping[str, float],
 ) -> Report:
     return Report(
-        contractions=contractions(of, failures),
+        contractions=contractions(of, reasons),
         left=_left(of.module),
         fate=_fate(of),
         cost=of.selection.cost,
@@ -192,9 +188,9 @@ def _dequantized(snapshot: Snapshot, eclass: int) -> bool:
     return False
 
 
-def contractions(of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]]) -> tuple[Contraction, ...]:
+def contractions(of: Account, reasons: Mapping[int, str]) -> tuple[Contraction, ...]:
+    """reasons  e-class -> why it stays float; where nothing came near, its kind says why."""
     floats = set(float_gemms(of.snapshot, of.selection))
-    failures = _with_readers(of.snapshot, failures)
     convolutions = frozenset(value.name for value in of.program.values if "conv" in str(value.target))
     found: list[Contraction] = []
     for node in of.module.graph.nodes:
@@ -209,20 +205,9 @@ def contractions(of: Account, failures: Mapping[int, Sequence[tuple[Rule, int]]]
             source = made["equals"] if made else node.name
             eclass = of.value_class.get(of.program.source_nodes.get(source or "", -1), -1)
             if op != "EmbeddingBag" or eclass in floats:
-                reason = _reason(failures.get(eclass, ()), of.limit) or _OFF[op == "EmbeddingBag"]
+                reason = reasons.get(eclass) or _OFF[op == "EmbeddingBag"]
                 found.append(_float(node, source, op, reason if eclass in floats else ""))
     return tuple(found)
-
-
-def _with_readers(
-    snapshot: Snapshot, failures: Mapping[int, Sequence[tuple[Rule, int]]]
-) -> Mapping[int, Sequence[tuple[Rule, int]]]:
-    """`failures`, and for the last product of an attention those of what quantizes it."""
-    quantized: defaultdict[int, list[tuple[Rule, int]]] = defaultdict(list)
-    for node in snapshot.nodes:
-        if node.op == "Quantize" and node.eclass in failures:
-            quantized[node.children[0]].extend(failures[node.eclass])
-    return {**quantized, **failures}
 
 
 _NARROW = {
@@ -259,17 +244,6 @@ def _float(node: fx.Node, source: str | None, op: str, reason: str) -> Contracti
 _OFF = ("no int8 kernel for this product: its second operand is not a constant weight",
         "the kernel wants no bag to be empty, so its rule is off by default [embedding-bag-of-codes]")  # fmt: skip
 """Without a rule that came near: the reason for a product, and for an embedding bag."""
-
-
-def _reason(failures: Sequence[tuple[Rule, int]], limit: str) -> str:
-    """The first guard that failed, of the rule that came furthest."""
-    stopped = f"the search stopped at {limit}" if limit else ""
-    if not failures:
-        return stopped
-    rule, held = max(failures, key=lambda each: each[1])
-    if held == len(rule.guards):
-        return f"an int8 kernel fits, and {stopped or 'the cost model finds float cheaper'}"
-    return f"{rule.guards[held].reason} [{rule.name}: {rule.guards[held].name}]"
 
 
 _WATCHED = {

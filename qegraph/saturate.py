@@ -74,12 +74,3 @@ def _reached(engine: Engine, budget: Budget, rounds: int, seconds: float, held: 
 def _nodes(engine: Engine) -> int:
     sizes = engine.sizes()
     return sum(sizes.get(name, 0) for name, each in CONSTRUCTORS.items() if each.sort == "T")
-
-
-def near_misses(engine: Engine, rules: Sequence[Rule]) -> None:
-    """Fill the near-miss tables of `rules`."""
-    engine.run(f"(ruleset {compile_rules.DIAGNOSIS})")
-    for rule in rules:
-        for statement in compile_rules.diagnosis(rule):
-            engine.run(statement, f"of rule {rule.name} at {rule.where}")
-    engine.step(compile_rules.DIAGNOSIS)

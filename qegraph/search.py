@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import fx
@@ -16,11 +17,11 @@ from qegraph.engine import Engine
 from qegraph.extract import Selection, extract
 from qegraph.freeze import Evidence, Freezer
 from qegraph.lang.rule import Rule
-from qegraph.lang.terms import subterms
 from qegraph.load_rules import select
+from qegraph.nearmiss import Tables, reasons
 from qegraph.program import Program
-from qegraph.report import LOWERINGS, Account, Report, account, float_gemms
-from qegraph.saturate import Budget, Saturation, near_misses, saturate
+from qegraph.report import Account, Report, account, float_gemms
+from qegraph.saturate import Budget, Saturation, saturate
 from qegraph.snapshot import Snapshot
 
 
@@ -64,15 +65,15 @@ class Search:
     def report(self, selection: Selection, module: fx.GraphModule, prices: str) -> Report:
         """What became of the program in `module`, emitted from `selection`; `prices` says where costs came from."""
         with self.clock.stage("report"):
-            failures = self._failures() if float_gemms(self.snapshot, selection) else {}
-        limit = self.saturation.limit
-        of = Account(self.program, self.snapshot, selection, self.freezer.value_class, module, limit)
-        return account(of, failures, self.saturation, prices, self.clock.seconds)
+            floats = float_gemms(self.snapshot, selection)
+            why = reasons(self.tables, self.rules, floats, self.saturation.limit) if floats else {}
+        of = Account(self.program, self.snapshot, selection, self.freezer.value_class, module, self.saturation.limit)
+        return account(of, why, self.saturation, prices, self.clock.seconds)
 
-    def _failures(self) -> Mapping[int, list[tuple[Rule, int]]]:
-        lowering = [rule for rule in self.rules if any(_makes(rule, *words) for words in LOWERINGS)]
-        near_misses(self.engine, lowering)
-        return self.freezer.failures(lowering)
+    @cached_property
+    def tables(self) -> Tables:
+        """What patterns and guards are asked again about."""
+        return Tables(self.freezer, self.snapshot, {number: name for name, number in self.encoder.symbols.items()})
 
 
 def search(
@@ -90,9 +91,3 @@ def search(
             freezer = Freezer(engine, program)
             snapshot, evidence = freezer.snapshot(), freezer.evidence(rules)
     return Search(program, rules, budget, engine, encoder, saturation, freezer, snapshot, evidence, clock)
-
-
-def _makes(rule: Rule, source: str, kernel: str) -> bool:
-    return any(
-        each.lhs.head == source and any(term.head == kernel for term in subterms(each.rhs)) for each in rule.equalities
-    )

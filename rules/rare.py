@@ -8,6 +8,7 @@ from qegraph.lang import (
     dequantize,
     embedding_bag,
     is_mask,
+    keeps_shape,
     kernel_attends,
     kernel_combines,
     kernel_sums_rows,
@@ -26,7 +27,6 @@ from qegraph.lang import (
     relu,
     rewrite,
     rule,
-    same_shape,
     scalar,
     softmax,
     unary,
@@ -93,9 +93,7 @@ def requantize_embedding_bag(w: Tensor, qw: QParams, i: Tensor, o: Tensor, s: Nu
 @rule
 def mask_of_softmax(x: Tensor, m: Tensor) -> Rewrite:
     """softmax(x + m) = softmax(x, mask m)"""
-    return (
-        rewrite(softmax(add(x, m), 1.0, nothing())).to(softmax(x, 1.0, m)).when(same_shape(x, add(x, m)), is_mask(m, x))
-    )
+    return rewrite(softmax(add(x, m), 1.0, nothing())).to(softmax(x, 1.0, m)).when(keeps_shape(x), is_mask(m, x))
 
 
 @rule

@@ -25,6 +25,7 @@ from qegraph.lang import (
     is_per_row,
     is_vector,
     keeps_last_dim,
+    keeps_shape,
     kernel_reads_activation,
     kernel_reads_codes,
     last_dim_is,
@@ -83,7 +84,7 @@ def factor_of_output(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b:
     return (
         rewrite(mul(y, c))
         .to(bare(k, x, qx, w, scaled(qw, c), product(b, c)))
-        .when(*per_output(k, w, c), same_shape(y, mul(y, c)), is_constant(b))
+        .when(*per_output(k, w, c), keeps_shape(y), is_constant(b))
     )
 
 
@@ -94,7 +95,7 @@ def bias_of_output(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: T
     return (
         rewrite(add(y, c))
         .to(bare(k, x, qx, w, qw, total(b, c)))
-        .when(*per_output(k, w, c), same_shape(y, add(y, c)), is_constant(b), has_dtype(c, "float32"))
+        .when(*per_output(k, w, c), keeps_shape(y), is_constant(b), has_dtype(c, "float32"))
     )
 
 
@@ -128,7 +129,7 @@ def scale_of_activation(
     return (
         rewrite(mul(y, r))
         .to(bare(linear(), x, dynamic(r, filled(vec(1), z, "int32"), lo, hi, d), w, qw, nothing()))
-        .when(one_element(r), has_dtype(r, "float32"), same_shape(y, mul(y, r)))
+        .when(one_element(r), has_dtype(r, "float32"), keeps_shape(y))
     )
 
 
@@ -138,7 +139,7 @@ def columns_before_rows(y: Tensor, r: Tensor, c: Tensor, n: Integer) -> Rewrite:
     return (
         rewrite(mul(mul(y, r), c))
         .to(mul(mul(y, c), r))
-        .when(absorbs(y), is_per_row(r), is_constant(c), last_dim_is(y, n), is_vector(c, n), same_shape(y, mul(y, r)))
+        .when(absorbs(y), is_per_row(r), is_constant(c), last_dim_is(y, n), is_vector(c, n), keeps_shape(y))
     )
 
 
@@ -179,5 +180,5 @@ def factor_before_rounding(y: Tensor, c: Tensor, d: Text) -> Rewrite:
     return (
         rewrite(mul(rounded, c))
         .to(cast(mul(y, cast(c, "float32")), d))
-        .when(scalable(y), has_dtype(c, d), is_half(d), same_shape(y, mul(rounded, c)))
+        .when(scalable(y), has_dtype(c, d), is_half(d), keeps_shape(y))
     )

@@ -271,3 +271,10 @@ def test_factor_that_stays(name: str) -> None:
     fast = checked(net(STAYS[name], [b.Linear(), Constants(16)], [x]), [x])
     assert has(fast, "batch_norm" if "channels" in name else "aten.mul") == 1
     assert b.kinds(fast) == ["qlinear_pointwise.default"]
+
+
+def test_factor_and_bias_that_stand_first() -> None:
+    """The guards hold on either side of a commutative word."""
+    x, parts = torch.randn(5, 24), [b.Linear(), Constants(16)]
+    fast = checked(net(lambda f, p, x: p.d + p.c * f(fq(x)), parts, [x]), [x])
+    assert b.post_ops(fast) == [""] and not has(fast, "aten.mul") and not has(fast, "aten.add")

@@ -17,11 +17,10 @@ from torch.fx import GraphModule
 
 import qegraph
 from qegraph.capture import capture
-from qegraph.encode import encode
-from qegraph.freeze import Freezer
-from qegraph.load_rules import by_name, select
+from qegraph.load_rules import by_name
+from qegraph.nearmiss import nearest
 from qegraph.pricing import CostFunction, default_cost
-from qegraph.saturate import Budget, near_misses, saturate
+from qegraph.search import search
 from qegraph.snapshot import ENode, Snapshot
 
 aten = torch.ops.aten
@@ -349,13 +348,10 @@ def test_int4_in_the_report_compiled_and_copied() -> None:
 
 def left_out(gm: GraphModule) -> set[str]:
     """Names of the guards that kept products from running with a later one."""
-    program = capture(gm)
-    engine, _ = encode(program)
-    rule = by_name("two-linears-as-one")
-    saturate(engine, select(None), Budget())
-    near_misses(engine, [rule])
-    failures = Freezer(engine, program).failures([rule])
-    return {rule.guards[held].name for found in failures.values() for _, held in found if held < len(rule.guards)}
+    found = search(capture(gm))
+    products = {node.eclass for node in found.snapshot.nodes if node.op == "QGemm"}
+    near = [nearest(found.tables, by_name("two-linears-as-one"), eclass) for eclass in sorted(products)]
+    return {each.guard.name for each in near if each.guard is not None}
 
 
 INT4_ALONE: dict[str, tuple[str, Callable[[], Int4]]] = {

@@ -2,6 +2,7 @@
 
 from qegraph.lang.family_guards import *  # noqa: F403
 from qegraph.lang.guards import *  # noqa: F403
+from qegraph.lang.kernel_guards import *  # noqa: F403
 from qegraph.lang.rule import Guard as Guard
 from qegraph.lang.rule import Rule as Rule
 from qegraph.lang.rule import rewrite as rewrite

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qegraph.lang.guards import ROOT, codes_of, kernel_present, same_shape, spans_dtype
+from qegraph.lang.guards import ROOT, codes_of, same_shape, spans_dtype
+from qegraph.lang.kernel_guards import kernel_present
 from qegraph.lang.rule import Guard
 from qegraph.lang.terms import Dims, Expr, Integer, Kind, Move, Number, QParams, Tensor, UnaryFn
 
@@ -18,6 +19,7 @@ def next_of_same_operand(left: Tensor, right: Tensor, key: tuple[Expr, ...]) -> 
         "and biases must be constants, and weights stored alike",
         (f"(= j (next-sibling {' '.join(map(str, key))} {layout} (place {left})))", f"(= (N j) {right})"),
         (left, right),
+        fix="let them read one value with the same post-op and output, over constant weights of one layout",
     )
 
 
@@ -53,11 +55,13 @@ def joinable(
                 f"(< (parts {w}) {MOST_PARTS})",
             ),
             (n, m, r, t),
+            fix="keep weights constant, and biases float32 constants; no more than four are joined",
         ),
         Guard(
             "whole-blocks",
             "what is packed in blocks of rows is joined block by block: all weights but the last must fill theirs",
             (f"(= 0 (% {n} (block {kind})))",),
+            fix="make the number of outputs a multiple of the block",
         ),
     )
 
@@ -69,6 +73,7 @@ def cuts(m: Move, x: Tensor, start: Integer, length: Integer) -> Guard:
         "only a stretch of the last dim, known when the graph is made, is a linear of its own",
         (f"(= {start} (stretch {m} (shape {x})))", f"(= {length} (last-dim {ROOT}))"),
         (start, length),
+        fix="cut a stretch of the last dim with constant bounds",
     )
 
 
@@ -80,8 +85,14 @@ def kernel_combines(name: str, x: Tensor, qx: QParams, y: Tensor, qy: QParams, q
             "elementwise-right-here",
             f"{name} is not there, or is wrong on this machine (self-test in qegraph/kernels.py)",
             (f'(present "{name}")',),
+            fix="keep it in floats here, or run where the self-test passes",
         ),
-        Guard("elementwise-uint8", "the elementwise kernels read and store uint8 with one scale", (stored,)),
+        Guard(
+            "elementwise-uint8",
+            "the elementwise kernels read and store uint8 with one scale",
+            (stored,),
+            fix="quantize both operands and the result to uint8, per tensor",
+        ),
         codes_of(x, qx),
         codes_of(y, qy),
         same_shape(x, y),
@@ -96,6 +107,7 @@ def kernel_sums_rows(w: Tensor, qw: QParams) -> tuple[Guard, ...]:
             "bag-rows",
             "the embedding kernel reads int8 or float8 rows under one scale, with zero point 0",
             (f"(per-tensor {qw})", f"(symmetric {qw})", f"(positive {qw})", f"(sums-rows (q-dtype {qw}))"),
+            fix="quantize the rows to int8 per tensor, with zero point 0",
         ),
         codes_of(w, qw),
     )
@@ -113,9 +125,20 @@ def kernel_attends(x: Tensor, params: tuple[QParams, ...], operands: tuple[Tenso
             "attention-codes",
             "the attention kernel reads and stores uint8, or float8, throughout",
             (f"(attends (q-dtype {first}))", alike, codes),
+            fix="quantize everything in the attention to uint8, or everything to float8",
         ),
-        Guard("attention-params", "the attention kernel takes one scale and the whole range everywhere", (full,)),
-        Guard("attention-rank", "the attention kernel takes (batch, heads, tokens, channels)", (f"(= 4 (rank {x}))",)),
+        Guard(
+            "attention-params",
+            "the attention kernel takes one scale and the whole range everywhere",
+            (full,),
+            fix="quantize per tensor over the whole range of the dtype",
+        ),
+        Guard(
+            "attention-rank",
+            "the attention kernel takes (batch, heads, tokens, channels)",
+            (f"(= 4 (rank {x}))",),
+            fix="bring the operands to (batch, heads, tokens, channels)",
+        ),
     )
 
 
@@ -125,6 +148,7 @@ def is_mask(m: Tensor, scores: Tensor) -> Guard:
         "is-mask",
         "the mask must be float32 and of the rank of the scores",
         (f'(= (dtype {m}) "float32")', f"(= (rank {m}) (rank {scores}))"),
+        fix="give a float32 mask of the rank of the scores",
     )
 
 
@@ -139,11 +163,21 @@ def is_pointwise(w: Tensor, n: Integer, c: Integer) -> Guard:
 
 
 def nonzero_point(z: Integer) -> Guard:
-    return Guard("nonzero-point", "the zero point must not be 0 already", (f"(!= {z} 0)",))
+    return Guard(
+        "nonzero-point",
+        "the zero point must not be 0 already",
+        (f"(!= {z} 0)",),
+        fix="nothing: with zero point 0 there is nothing to take off",
+    )
 
 
 def is_unpadded(kind: Kind) -> Guard:
-    return Guard("is-unpadded", "around a padded image the zero point stands for 0", (f"(unpadded {kind})",))
+    return Guard(
+        "is-unpadded",
+        "only in an unpadded convolution: around a padded image the zero point stands for 0",
+        (f"(unpadded {kind})",),
+        fix="leave it to `padding-of-codes`, which pads the codes beforehand where it pays",
+    )
 
 
 def is_padded(padding: Dims) -> Guard:
@@ -160,6 +194,7 @@ def offset_fits(w: Tensor, qw: QParams, scale: Number, z: Integer, q: QParams) -
         "offset-fits",
         "the offset must be small against float32's precision in steps of the output",
         (f"(<= {offset} (* {MAX_OFFSET!r} (step {q})))",),
+        fix="a smaller zero point, or a larger output scale",
     )
 
 
@@ -174,6 +209,7 @@ def odd_window(kernel: Dims, height: Integer, width: Integer) -> Guard:
             f"(= 1 (% (* {height} {width}) 2))",
         ),
         (height, width),
+        fix="average over an odd number of elements; otherwise it stays float",
     )
 
 
@@ -184,6 +220,7 @@ def channels_are(x: Tensor, c: Integer) -> Guard:
         f"{x} must be an image with a known number of channels",
         (f"(= 4 (rank {x}))", f"(= {c} (vec-get (shape {x}) 1))", f"(> {c} 0)"),
         (c,),
+        fix="export with a number of channels that is fixed",
     )
 
 

@@ -7,7 +7,7 @@ the numbers of the reference's defects they rule out, as listed in `tests/test_d
 from __future__ import annotations
 
 from qegraph.lang.rule import Guard
-from qegraph.lang.terms import Dims, Integer, Kind, Move, Number, QParams, Tensor, Text, UnaryFn
+from qegraph.lang.terms import Dims, Integer, Move, Number, QParams, Tensor, Text
 
 ROOT = "root-of-match"
 """The variable that stands for the value a rule matches."""
@@ -16,7 +16,10 @@ ROOT = "root-of-match"
 def is_constant(x: Tensor) -> Guard:
     """x is a parameter or buffer of the source module."""
     return Guard(
-        "is-constant", "the weight must be a constant: it is packed once, not on every call", (f"(constant {x})",)
+        "is-constant",
+        "the weight must be a constant: it is packed once, not on every call",
+        (f"(constant {x})",),
+        fix="make it a parameter or buffer; what is computed from constants alone is folded first",
     )
 
 
@@ -28,11 +31,31 @@ def has_dtype(x: Tensor, dtype: Text | str) -> Guard:
 
 
 def same_dtype(x: Tensor, y: Tensor) -> Guard:
-    return Guard("same-dtype", f"{x} and {y} must have one dtype", (f"(= (dtype {x}) (dtype {y}))",))
+    return Guard(
+        "same-dtype",
+        f"{x} and {y} must have one dtype",
+        (f"(= (dtype {x}) (dtype {y}))",),
+        fix="bring both to one dtype",
+    )
 
 
 def same_shape(x: Tensor, y: Tensor) -> Guard:
-    return Guard("same-shape", f"{x} and {y} must have one shape", (f"(= (shape {x}) (shape {y}))",))
+    return Guard(
+        "same-shape",
+        f"{x} and {y} must have one shape",
+        (f"(= (shape {x}) (shape {y}))",),
+        fix="bring both to one shape before",
+    )
+
+
+def keeps_shape(x: Tensor) -> Guard:
+    """The value the rule matches has the shape of x, whichever side of a commutative word x is on."""
+    return Guard(
+        "keeps-shape",
+        "what it is combined with must not broadcast it",
+        (f"(= (shape {x}) (shape {ROOT}))",),
+        fix="bring both to one shape before",
+    )
 
 
 def shape_is(x: Tensor, s: Dims) -> Guard:
@@ -47,13 +70,21 @@ def differs(a: Dims, b: Dims) -> Guard:
 def per_tensor_params(q: QParams) -> Guard:
     """One scale for the whole tensor, so that moving elements keeps their meaning."""
     return Guard(
-        "per-tensor-params", "parameters per channel are tied to an axis; per tensor are needed", (f"(per-tensor {q})",)
+        "per-tensor-params",
+        "parameters per channel are tied to an axis; per tensor are needed",
+        (f"(per-tensor {q})",),
+        fix="quantize with one scale and zero point for the whole tensor",
     )
 
 
 def positive_scale(q: QParams) -> Guard:
     """quantize is monotone only for a positive scale."""
-    return Guard("positive-scale", "the scale must be positive and finite", (f"(positive {q})",))
+    return Guard(
+        "positive-scale",
+        "the scale must be positive and finite",
+        (f"(positive {q})",),
+        fix="calibrate with data that isn't all one value: the scale must be above 0 and below 1e30",
+    )
 
 
 def spans_dtype(q: QParams) -> Guard:
@@ -61,12 +92,18 @@ def spans_dtype(q: QParams) -> Guard:
         "spans-dtype",
         "the kernel saturates at the dtype's range, not at a narrower quant_min/quant_max (D1)",
         (f"(spans-dtype {q})",),
+        fix="quantize with quant_min and quant_max of the whole dtype: 0..255 of uint8, -128..127 of int8",
     )
 
 
 def stores_bytes(q: QParams) -> Guard:
     """Per tensor, as uint8 or int8."""
-    return Guard("stores-bytes", "wider codes are not exact in float32, and overflow for infinity", (f"(bytes {q})",))
+    return Guard(
+        "stores-bytes",
+        "wider codes are not exact in float32, and overflow for infinity",
+        (f"(bytes {q})",),
+        fix="quantize to uint8 or int8",
+    )
 
 
 def narrower_than_dtype(low: Integer, high: Integer, dtype: Text, full_low: Integer, full_high: Integer) -> Guard:
@@ -80,111 +117,6 @@ def narrower_than_dtype(low: Integer, high: Integer, dtype: Text, full_low: Inte
             f"(!= (+ (- {low} {full_low}) (- {full_high} {high})) 0)",
         ),
         (full_low, full_high),
-    )
-
-
-def kernel_reads_activation(kind: Kind | str, x: Tensor, qx: QParams) -> tuple[Guard, ...]:
-    """The activation is stored in a form the int8 kernel of this kind (or kind's name) reads, on this machine."""
-    name = f"(kind-name {kind})" if isinstance(kind, Kind) else f'"{kind}"'
-    return (
-        Guard(
-            "activation-params",
-            "the kernel takes one scale and zero point for the activation",
-            (f"(per-tensor {qx})",),
-        ),
-        Guard(
-            "activation-scale",
-            "the activation's scale must be positive and finite: a number, or chosen with a positive eps",
-            (f"(positive {qx})",),
-        ),
-        Guard(
-            "activation-dtype",
-            "the kernel reads uint8 activations (linear: int8 too) (D11)",
-            (f"(= (dtype {x}) (q-dtype {qx}))", f"(reads {name} (q-dtype {qx}))"),
-        ),
-        Guard(
-            "activation-exact-on-this-cpu",
-            "without VNNI the kernel adds pairs in 16 bits and saturates for activations above 127",
-            (f"(exact-here {x} {qx})",),
-        ),
-        not_empty(x),
-    )
-
-
-def kernel_pads(kind: Kind, qx: QParams, w: Tensor) -> Guard:
-    """Found by proof: with a zero point and windows wholly in the padding, the kernel reads memory nobody wrote."""
-    return Guard(
-        "windows-touch",
-        "with a zero point every window must touch the image: what the kernel computes for others is garbage",
-        (f"(pads-well {kind} {qx} {w})",),
-    )
-
-
-def not_empty(x: Tensor) -> Guard:
-    return Guard("not-empty", "the kernels give an empty batch another rank", (f"(not-empty {x})",))
-
-
-def weights_are(qx: QParams, dtype: Text | str) -> Guard:
-    """The kernels that read activations stored like qx read weights of this dtype."""
-    text = dtype if isinstance(dtype, Text) else f'"{dtype}"'
-    return Guard(
-        "weight-dtype",
-        "the kernel reads int8 weights (float8 with float8 activations)",
-        (f"(reads-weights (q-dtype {qx}) {text})",),
-    )
-
-
-def kernel_reads_weight(qx: QParams, w: Tensor, qw: QParams) -> tuple[Guard, ...]:
-    """The weight is stored in a form the int8 kernels read."""
-    return (
-        is_constant(w),
-        weights_are(qx, Text("q-dtype", (qw,))),
-        Guard(
-            "weight-codes",
-            "the weight must be stored in the dtype of its parameters",
-            (f"(= (dtype {w}) (q-dtype {qw}))",),
-        ),
-        Guard(
-            "weight-symmetric", "the kernel ignores weight zero points; they must all be 0 (D7)", (f"(symmetric {qw})",)
-        ),
-        Guard(
-            "weight-axis", "weight scales must run along the output channels, axis 0 (D8)", (f"(along-outputs {qw})",)
-        ),
-        Guard(
-            "weight-scales",
-            "weight scales must be constant, float32, positive, one per output channel",
-            (f"(scales-fit {qw} {w})",),
-        ),
-        Guard("accumulator-fits", "K * 255 * 128 must stay below 2^31, the int32 accumulator", (f"(accumulates {w})",)),
-    )
-
-
-def kernel_adds_bias(w: Tensor, b: Tensor) -> Guard:
-    return Guard(
-        "bias-fits", "the bias must be a float vector with one entry per output channel", (f"(bias-fits {b} {w})",)
-    )
-
-
-def kernel_stores(qx: QParams, out: QParams) -> Guard:
-    """What the kernels that read codes like qx can store, beside plain floats."""
-    return Guard(
-        "kernel-stores",
-        "a kernel that reads float8 doesn't store integers, and the other way round",
-        (f"(stores (storage {qx}) (storage {out}))",),
-    )
-
-
-def kernel_accepts(kind: Kind | str, qo: QParams | Text, out: QParams | Text, f: UnaryFn) -> Guard:
-    """The row (kind or its name, operand storage, output storage, post-op) is in the kernel table of `qegraph.kernels`.
-
-    A float storage may be given by its dtype.
-    """
-    name = f"(kind-name {kind})" if isinstance(kind, Kind) else f'"{kind}"'
-    operand, result = (f"(storage {each})" if isinstance(each, QParams) else str(each) for each in (qo, out))
-    return Guard(
-        "kernel-accepts",
-        "no kernel has this post-op with this operand and output (table in qegraph/kernels.py)",
-        (f"(accepts {name} {operand} {result} (fn-name {f}))",),
     )
 
 
@@ -214,6 +146,7 @@ def keeps_last_dim(m: Tensor, x: Tensor) -> Guard:
         "keeps-last-dim",
         "the view must keep the last dim, the one the linear contracts (D9)",
         (f"(= (last-dim {m}) (last-dim {x}))",),
+        fix="keep the last dim in the view, and regroup only those before it",
     )
 
 
@@ -222,6 +155,7 @@ def keeps_first_dim(m: Tensor, x: Tensor) -> Guard:
         "keeps-first-dim",
         "the view must keep the first dim, the one the scales run along",
         (f"(= (vec-get (shape {m}) 0) (vec-get (shape {x}) 0))",),
+        fix="keep the first dim in the view",
     )
 
 
@@ -258,7 +192,12 @@ def is_vector(b: Tensor, n: Integer) -> Guard:
 
 
 def rank_is(x: Tensor, rank: int) -> Guard:
-    return Guard("rank-is", f"{x} must have {rank} dims", (f"(= {rank} (rank {x}))",))
+    return Guard(
+        "rank-is",
+        f"{x} must have {rank} dims",
+        (f"(= {rank} (rank {x}))",),
+        fix="reshape it, or write the product as a linear",
+    )
 
 
 def stacks(y: Tensor, w: Tensor) -> Guard:
@@ -268,7 +207,12 @@ def stacks(y: Tensor, w: Tensor) -> Guard:
 
 def absorbs(x: Tensor) -> Guard:
     """x is the float output of an int8 contraction (possibly rearranged) that can still take a post-op."""
-    return Guard("absorbs", "only an int8 contraction with a float output takes a post-op", (f"(absorbs {x})",))
+    return Guard(
+        "absorbs",
+        "only an int8 contraction with a float output takes a post-op",
+        (f"(absorbs {x})",),
+        fix="put it right behind an int8 matmul or convolution",
+    )
 
 
 def close(value: Number, constant: float) -> Guard:
@@ -280,17 +224,19 @@ def close(value: Number, constant: float) -> Guard:
 
 def product_shape(product: Tensor, y: Tensor) -> Guard:
     return Guard(
-        "product-shape", "the residual must have the product's own shape", (f"(= (shape {product}) (shape {y}))",)
+        "product-shape",
+        "the residual must have the product's own shape",
+        (f"(= (shape {product}) (shape {y}))",),
+        fix="make the residual as large as the product; one that is broadcast is spread out first",
     )
 
 
 def result_shape(s: Dims) -> Guard:
-    return Guard("result-shape", "only the residual may be broadcast", (f"(= {s} (shape {ROOT}))",))
-
-
-def stored_like(y: Tensor, q: QParams) -> Guard:
     return Guard(
-        "stored-like", "a residual read as codes must have the output's dtype", (f"(= (dtype {y}) (q-dtype {q}))",)
+        "result-shape",
+        "only the residual may be broadcast",
+        (f"(= {s} (shape {ROOT}))",),
+        fix="broadcast the residual, not the product",
     )
 
 
@@ -299,7 +245,9 @@ def codes_of(x: Tensor, q: QParams) -> Guard:
 
 
 def ranges_meet(low: Number, high: Number) -> Guard:
-    return Guard("ranges-meet", "the two ranges must overlap", (f"(<= {low} {high})",))
+    return Guard(
+        "ranges-meet", "the two ranges must overlap", (f"(<= {low} {high})",), fix="clamp to ranges that overlap"
+    )
 
 
 def is_zero(value: Number) -> Guard:
@@ -307,45 +255,17 @@ def is_zero(value: Number) -> Guard:
 
 
 def is_code(z: Integer, low: Integer, high: Integer) -> Guard:
-    return Guard("is-code", "the zero point must be a code", (f"(<= {low} {z})", f"(<= {z} {high})"))
+    return Guard(
+        "is-code",
+        "the zero point must be a code",
+        (f"(<= {low} {z})", f"(<= {z} {high})"),
+        fix="choose a zero point within quant_min..quant_max",
+    )
 
 
 def outputs_are(w: Tensor, n: Integer) -> Guard:
     """Binds n, the number of output channels of the weight w."""
     return Guard("outputs-are", "the weight must have a known shape", (f"(= {n} (vec-get (shape {w}) 0))",), (n,))
-
-
-def saturates_at_zero(q: QParams) -> Guard:
-    """The lowest code stands for 0, so that quantizing is itself a relu."""
-    return Guard("saturates-at-zero", "the lowest code must stand for 0", (f"(saturates-at-zero {q})",))
-
-
-def kernel_present(name: str) -> Guard:
-    """The installed torch has this kernel; see `qegraph.kernels.OPTIONAL`."""
-    return Guard("kernel-present", f"this torch has no {name} for this CPU", (f'(present "{name}")',))
-
-
-def kernel_normalizes(
-    x: Tensor, qx: QParams, w: Tensor, b: Tensor, mean: Tensor, variance: Tensor
-) -> tuple[Guard, ...]:
-    """The batch-norm kernel reads uint8 images and float32 statistics."""
-    floats = " ".join(f'(= (dtype {each}) "float32")' for each in (w, b, mean, variance))
-    return (
-        kernel_present("qbatch_norm2d"),
-        Guard(
-            "norm-operand", "the batch-norm kernel reads rank-4 uint8 codes with one scale",
-            (
-                f'(= (dtype {x}) "uint8")', f'(= (q-dtype {qx}) "uint8")', f'(= "codes" (storage {qx}))',
-                f"(= 4 (rank {x}))",
-            ),
-        ),
-        not_empty(x),
-        Guard("norm-statistics", "the batch-norm kernel reads float32 weight, bias, mean and variance", (floats,)),
-    )  # fmt: skip
-
-
-def kernel_stores_norm(q: QParams) -> Guard:
-    return Guard("stores-uint8", "the batch-norm kernel stores uint8", (f'(= (q-dtype {q}) "uint8")',))
 
 
 def is_factor(c: Number, scale: Number) -> Guard:
@@ -354,8 +274,9 @@ def is_factor(c: Number, scale: Number) -> Guard:
         "is-factor",
         "the factor must be positive, and the scale stay in range",
         (f"(> {c} 0.0)", f"(> {scale} 1e-30)", f"(< {scale} 1e30)"),
+        fix="multiply by a positive number",
     )
 
 
 def is_nonzero(value: Number) -> Guard:
-    return Guard("is-nonzero", "the divisor must not be 0", (f"(!= {value} 0.0)",))
+    return Guard("is-nonzero", "the divisor must not be 0", (f"(!= {value} 0.0)",), fix="divide by another number")

@@ -16,13 +16,15 @@ class Guard:
     """A named fact with a reason in words.
 
     facts   egglog facts, evaluated in the e-graph; `binds` are the variables they introduce.
-    reason  the sentence shown when the guard is the first to fail.
+    reason  the sentence shown when the guard is the first to fail, with what its facts are about there.
+    fix     what the author of the graph can do about it; empty if nothing but what the reason says.
     """
 
     name: str
     reason: str
     facts: tuple[str, ...]
     binds: tuple[Expr, ...] = ()
+    fix: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from qegraph.lang.guards import has_dtype, is_constant, kernel_present
+from qegraph.lang.guards import has_dtype, is_constant
+from qegraph.lang.kernel_guards import kernel_present
 from qegraph.lang.rule import Guard
 from qegraph.lang.terms import Integer, Kind, Tensor, Text
 
@@ -16,6 +17,7 @@ def kernel_reads_narrow_weight(x: Tensor, w: Tensor, s: Tensor, dtype: Text) -> 
             "weight-only-fits",
             "the weight must be a constant int8 matrix; the bfloat16 kernel reads 16 codes at a time, past its end too",
             (f"(weight-only-fits {w} {dtype})",),
+            fix="store the weight as a constant int8 matrix; for bfloat16, inputs a multiple of 16",
         ),
         has_dtype(x, dtype),
         has_dtype(s, dtype),
@@ -27,21 +29,37 @@ def scale_per_output(w: Tensor, s: Tensor) -> Guard:
         "scale-per-output",
         "the scales must be one per output",
         (f"(= (shape {s}) (vec-of (vec-get (shape {w}) 0)))",),
+        fix="give one scale for each output, of shape (outputs,)",
     )
 
 
 def is_finite(w: Tensor) -> Guard:
-    return Guard("is-finite", "the half-float kernel saturates what is infinite as a half float", (f"(finite {w})",))
+    return Guard(
+        "is-finite",
+        "the half-float kernel saturates what is infinite as a half float",
+        (f"(finite {w})",),
+        fix="clamp the weight to the range of float16 before it is stored",
+    )
 
 
 def scalable(x: Tensor) -> Guard:
     """x is a contraction that takes in factors of its outputs, possibly multiplied or rounded already."""
-    return Guard("scalable", "only a contraction of codes takes in a factor", (f"(scalable {x})",))
+    return Guard(
+        "scalable",
+        "only a contraction of codes takes in a factor",
+        (f"(scalable {x})",),
+        fix="multiply right behind the contraction of the codes",
+    )
 
 
 def is_per_row(r: Tensor) -> Guard:
     """r has one number per row. A vector over the outputs would swap with its like in every order there is."""
-    return Guard("is-per-row", "the factor must be one per row", (f"(= 1 (last-dim {r}))", f"(>= (rank {r}) 2)"))
+    return Guard(
+        "is-per-row",
+        "the factor must be one per row",
+        (f"(= 1 (last-dim {r}))", f"(>= (rank {r}) 2)"),
+        fix="shape the factor (rows, 1)",
+    )
 
 
 def is_column(s: Tensor, n: Integer) -> Guard:
@@ -51,6 +69,7 @@ def is_column(s: Tensor, n: Integer) -> Guard:
         "the scales must be one per output, along axis 0",
         (f"(= {n} (vec-get (shape {s}) 0))", f"(= (shape {s}) (vec-of {n} 1))"),
         (n,),
+        fix="shape the scales (outputs, 1)",
     )
 
 
@@ -63,6 +82,7 @@ def per_output(kind: Kind, w: Tensor, c: Tensor) -> tuple[Guard, ...]:
             "per-output",
             "the constant must stand for output channels",
             (f"(per-output {c} (spatial-dims {kind}) (vec-get (shape {w}) 0))",),
+            fix="shape the constant so that it goes over the output channels",
         ),
     )
 
@@ -72,22 +92,37 @@ def kernel_reads_codes(w: Tensor) -> tuple[Guard, ...]:
     return (
         is_constant(w),
         has_dtype(w, "int8"),
-        Guard("accumulator-fits", "K * 255 * 128 must stay below 2^31, the int32 accumulator", (f"(accumulates {w})",)),
+        Guard(
+            "accumulator-fits",
+            "K * 255 * 128 must stay below 2^31, the int32 accumulator",
+            (f"(accumulates {w})",),
+            fix="split the sum into several products",
+        ),
     )
 
 
 def one_element(x: Tensor) -> Guard:
-    return Guard("one-element", f"{x} must have one element", (f"(one-element {x})",))
+    return Guard(
+        "one-element",
+        f"{x} must have one element",
+        (f"(one-element {x})",),
+        fix="use one scale for the whole activation",
+    )
 
 
 def channels_at_one(kind: Kind, product: Tensor) -> Guard:
     """The output channels stand in dim 1, where a batch normalization works."""
     return Guard(
-        "channels-at-1", "the channels must stand in dim 1", (f"(= (rank {product}) (+ 2 (spatial-dims {kind})))",)
+        "channels-at-1",
+        "the channels must stand in dim 1",
+        (f"(= (rank {product}) (+ 2 (spatial-dims {kind})))",),
+        fix="normalize over the output channels, dim 1 of the product",
     )
 
 
 def range_of(x: Tensor, dtype: Text, low: Integer, high: Integer) -> Guard:
     """Binds x's integer dtype and its range."""
     facts = (f"(= {dtype} (dtype {x}))", f"(= {low} (dtype-low {dtype}))", f"(= {high} (dtype-high {dtype}))")
-    return Guard("range-of", f"{x} must be int8 or uint8", facts, (dtype, low, high))
+    return Guard(
+        "range-of", f"{x} must be int8 or uint8", facts, (dtype, low, high), fix="multiply int8 or uint8 codes"
+    )

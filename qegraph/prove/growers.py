@@ -109,7 +109,7 @@ def binary(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
         return s.tensor(first, want), scalar(s.number(second.args[0]))
     swapped = s.known(first) is None and s.known(second) is not None
     one, other = (second, first) if swapped else (first, second)
-    x = s.tensor(one, Want(None if s.known(one) is not None else want.shape, want.dtype))
+    x = s.tensor(one, Want(None if s.known(one) is not None else want.shape, want.dtype, want.role))
     value = s.value(x)
     dtype = dtype_name(value.dtype) if s.chance(0.9) else None
     shape = None if s.known(other) is not None else want.shape or _beside(s, tuple(value.shape), other)
