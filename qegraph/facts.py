@@ -341,10 +341,9 @@ def _pads_well() -> Iterator[str]:
     yield f"{product} (= k (Linear)) => (pads-well k q w)"
     yield f"{product} (symmetric q) => (pads-well k q w)"
     for rank in (1, 2, 3):
-        dims = " ".join(
-            f"(<= (vec-get pd {i}) (* (vec-get dl {i}) (- (vec-get v {i + 2}) 1)))" for i in range(rank)
-        )
-        yield f"{product} (= k (Conv st pd dl g)) (= {rank} (vec-length pd)) (= v (shape w)) {dims} => (pads-well k q w)"
+        dims = " ".join(f"(<= (vec-get pd {i}) (* (vec-get dl {i}) (- (vec-get v {i + 2}) 1)))" for i in range(rank))
+        windows = f"(= k (Conv st pd dl g)) (= {rank} (vec-length pd)) (= v (shape w))"
+        yield f"{product} {windows} {dims} => (pads-well k q w)"
 
 
 def _quoted(text: str) -> str:

@@ -36,7 +36,7 @@ LAYERS = (
     {"freeze"},
     {"nearmiss"},
     {"emit"},
-    {"report", "validate"},
+    {"report", "validate", "prove"},
     {"search"},
     {"tuning"},
     {"pricing"},

@@ -24,6 +24,11 @@ class Expr:
         return cls(head, args)
 
     @property
+    def operands(self) -> tuple[Any, ...]:
+        """The arguments; a variable has none."""
+        return self.args or ()
+
+    @property
     def is_variable(self) -> bool:
         return self.args is None
 

@@ -188,8 +188,9 @@ def dense(emission: Emission, eclass: int) -> Any:
     """A vector as the kernels read it: element after element, whatever its strides."""
     if eclass in emission.snapshot.constants:
         value = emission.operand(eclass)
-        stands = value is None or value.is_contiguous()
-        return emission.node(eclass) if stands else emission.buffer("dense", value.contiguous())
+        if value is None or value.is_contiguous():
+            return emission.node(eclass)
+        return emission.buffer("dense", value.contiguous())
     return emission.call(torch.ops.aten.contiguous.default, emission.node(eclass))
 
 

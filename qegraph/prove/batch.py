@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.graph import CodeGen
 
 from qegraph import compile_rules, facts
 from qegraph.cost import DEFAULTS
@@ -65,12 +66,9 @@ class _Loader(Encoder):
         key = str(term)
         if key in self.known:
             found = self.known[key]
-            return (found.args or (0,))[0], found
+            return found.operands[0], found
         built = self._built(term)
-        if term.head == "Leaf":
-            index = term.args[0]
-        else:
-            index = self._new(self.values(term))
+        index = term.args[0] if term.head == "Leaf" else self._new(self.values(term))
         alias = Tensor("N", (index,))
         self.loaded.append((index, built))
         self.known[key] = alias
@@ -81,9 +79,7 @@ class _Loader(Encoder):
         """The term over the values of its operands."""
         if not isinstance(term, Expr) or term.args is None or term.head == "Leaf":
             return term
-        args = tuple(
-            self._load(arg)[1] if isinstance(arg, Tensor) else self._built(arg) for arg in term.args
-        )
+        args = tuple(self._load(arg)[1] if isinstance(arg, Tensor) else self._built(arg) for arg in term.args)
         return type(term)(term.head, args)
 
     def _new(self, value: Any) -> int:
@@ -102,15 +98,13 @@ class _Loader(Encoder):
                 self.fact("constant", x)
                 if value.dtype == torch.float16 and bool(value.isfinite().all()):
                     self.fact("finite", x)
-        for position, each in enumerate(term.args or ()):
+        operands: tuple[Any, ...] = term.operands
+        for position, each in enumerate(operands):
             if isinstance(each, Expr) and each.head in ("PerTensor", "PerChannel", "Dynamic") and position:
-                self._note_params(term.args[position - 1], each)
+                self._note_params(operands[position - 1], each)
 
     def _note_params(self, x: Any, q: Any) -> None:
-        if not isinstance(x, Tensor) or x.head != "Leaf":
-            x_ref = None
-        else:
-            x_ref = Ref((x.args or (0,))[0])
+        x_ref = Ref(x.operands[0]) if isinstance(x, Tensor) and x.head == "Leaf" else None
         built = self._built(q)
         if q.head == "Dynamic":
             self.fact("positive", built)
@@ -161,7 +155,7 @@ def _program(samples: Sequence[Sample]) -> Program:
                 constants[name] = leaf.tensor
     size = max(values, default=-1) + 1
     filler = [values.get(i) or Value(i, "call", "unused", (), {}, None, f"unused_{i}", {}) for i in range(size)]
-    return Program(tuple(filler), (), (), constants, {}, fx.graph.CodeGen())
+    return Program(tuple(filler), (), (), constants, {}, CodeGen())
 
 
 def _rows(engine: Engine) -> set[tuple[str, Any]]:
@@ -228,10 +222,3 @@ def _stays(op: str, cost: float, equality: Equality) -> bool:
 def _visible(value: Value, sample: Sample) -> Value:
     """Inputs of other samples are none of this one's."""
     return replace(value, kind="call") if value.kind == "input" and value.index not in sample.leaves else value
-
-
-def inputs_of(module: fx.GraphModule) -> Iterator[int]:
-    """The leaves that a right side takes, in order."""
-    for node in module.graph.nodes:
-        if node.op == "placeholder":
-            yield int(str(node.target).removeprefix("x"))

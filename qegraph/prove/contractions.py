@@ -10,14 +10,22 @@ import torch
 
 from qegraph.facts import RANGES
 from qegraph.kernels import FLOATS, accepting, activations, name_of
-from qegraph.lang import vocabulary
 from qegraph.lang.terms import Expr, Kind, QParams, Tensor, subterms
 from qegraph.lang.vocabulary import (
-    absent, conv, float8, identity, linear, nothing, per_channel, per_tensor, real, vec,
+    absent,
+    conv,
+    float8,
+    identity,
+    linear,
+    nothing,
+    per_channel,
+    per_tensor,
+    real,
+    vec,
 )  # fmt: skip
 from qegraph.prove.growers import function, optional
 from qegraph.prove.leaves import Fill
-from qegraph.prove.params import params, scale, stored_as
+from qegraph.prove.params import params, scale, stored_as, stores_float8
 from qegraph.prove.sampler import Reject, Sampler, Shape, Want, grows
 from qegraph.snapshot import Data
 from qegraph.torch_names import dtype_name
@@ -51,12 +59,13 @@ def _kind(s: Sampler, pattern: Any, want: Want, dims: int | None) -> Kind:
     if pattern.head != "Conv":
         raise Reject(f"{pattern.head} is not sampled")
     written = (len(each.args) for each in pattern.args[:3] if isinstance(each, Expr) and each.args)
-    drawn = _conv(s, next(written, dims or 0)).args or ()
-    rank = len(drawn[0].args or ())
+    drawn = _conv(s, next(written, dims or 0)).operands
+    rank = len(drawn[0].operands)
     given = [s.plain(each, lambda own=own: s.value(own)) for each, own in zip(pattern.args, drawn, strict=True)]
     if any(isinstance(each, tuple) and len(each) != rank for each in given):
         raise Reject("windows of another rank")
-    return conv(*(vec(*each) for each in given[:3]), given[3])
+    stride, padding, dilation = (vec(*each) for each in given[:3])
+    return conv(stride, padding, dilation, given[3])
 
 
 def _conv(s: Sampler, dims: int, unpadded: bool = False) -> Kind:
@@ -90,7 +99,9 @@ def gemm(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
     if want.shape is not None and len(want.shape) < 2:
         raise Reject("no rows")
     made, x_shape, w_shape = contraction(s, kind, (s.known(x), s.known(w)), want)
-    weight = s.tensor(w, Want(w_shape, want.dtype if want.dtype else None if not w.is_variable else "float32", "weight"))
+    weight = s.tensor(
+        w, Want(w_shape, want.dtype if want.dtype else None if not w.is_variable else "float32", "weight")
+    )
     dtype = dtype_name(s.value(weight).dtype)
     operand = s.tensor(x, Want(x_shape, dtype, "activation"))
     bias = optional(s, b, Want((w_shape[0],), dtype if s.chance(0.9) else "float32", "statistic"), 0.7)
@@ -111,7 +122,9 @@ def matmul(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
         depth = s.pick(1, 3, 8, 16)
         rank2 = not y.is_variable and y.head == "Moved"
         free = y.is_variable and y.head in s.hints.stacks
-        shape = None if free else (depth, s.size()) if rank2 or s.hints.rank.get(y.head) == 2 else (*batch, depth, s.size())
+        shape = (
+            None if free else (depth, s.size()) if rank2 or s.hints.rank.get(y.head) == 2 else (*batch, depth, s.size())
+        )
         right = s.value(s.tensor(y, Want(shape, dtype, "weight")))
     leading = tuple(right.shape[:-2]) if right.dim() > 2 else s.pick((), (2,), (1, 3))
     left = (*leading, s.pick(1, 2, 5), right.shape[-2])
@@ -154,7 +167,9 @@ def qgemm(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
         raise Reject("windows wholly in the padding")
     row = _row(s, made, (other, qo, f, out))
     codes = _codes_read(s, made, qx)
-    qx_made = params(s, qx, "activation", codes) if not qx.is_variable or qx.head in s.bound else _activation(s, qx, codes)
+    qx_made = (
+        params(s, qx, "activation", codes) if not qx.is_variable or qx.head in s.bound else _activation(s, qx, codes)
+    )
     operand = s.tensor(x, Want(x_shape, stored_as(qx_made)))
     weight_dtype = "float8_e4m3fn" if stored_as(qx_made) == "float8_e4m3fn" else "int8"
     weight = _weight(s, w, Want(w_shape, weight_dtype, "weight"))
@@ -174,7 +189,7 @@ def _touches(kind: Data, w_shape: Shape) -> bool:
 
 def _product(kind: Kind, *operands: Any) -> Tensor:
     """The contraction alone."""
-    return vocabulary.qgemm(kind, *operands, nothing(), absent(), identity(), real("float32"))
+    return Tensor("QGemm", (kind, *operands, nothing(), absent(), identity(), real("float32")))
 
 
 def _row(s: Sampler, kind: Kind, given: tuple[Any, ...]) -> tuple[str, str, str, str]:
@@ -215,6 +230,7 @@ def _codes_read(s: Sampler, kind: Kind, qx: Any) -> str:
     name = "linear" if kind.head == "Linear" else f"conv{len(s.value(kind).args[0])}d"
     options = [dtype for each, dtype in activations() if each == name]
     plain = [each for each in options if each in ("uint8", "int8")]
+    options = options if stores_float8() else plain
     is_plain = not qx.is_variable or s.chance(0.1 if s.hints.float8 else 0.95)
     return s.pick(*(plain if is_plain else options))
 
@@ -223,7 +239,7 @@ def _activation(s: Sampler, qx: Any, codes: str) -> Any:
     """One scale, positive."""
     while qx.head not in s.bound:
         made = params(s, qx, "activation", codes)
-        args = made.args or ()
+        args = made.operands
         sound = made.head in ("PerTensor", "Float8") and args[0] > 0
         if made.head == "PerChannel" or not (sound or made.head == "Dynamic"):
             del s.bound[qx.head]

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.node import map_arg
+from torch.fx.proxy import GraphAppendingTracer
 
 from qegraph.freeze import PRIMITIVES
 from qegraph.lang.terms import Dims, Expr, Tensor
@@ -28,7 +30,7 @@ class Evaluator:
         self.known: dict[str, Any] = {}
 
     def __call__(self, term: Any) -> Any:
-        """A tensor or None for a tensor term, `Data` for parameters, kinds, functions and moves, else a Python value."""
+        """A tensor or None for a tensor term; `Data` for parameters, kinds, functions, moves; else a Python value."""
         if not isinstance(term, Expr):
             return term
         key = str(term)
@@ -52,19 +54,16 @@ class Evaluator:
         return MEANINGS[term.head](*args)
 
 
-class _Tracer(fx.proxy.GraphAppendingTracer):
+class _Tracer(GraphAppendingTracer):
     """Computes each node as it is made: `node.meta["val"]`, whose dtype and shape meanings may ask."""
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> fx.Proxy:
         proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
         node = proxy.node
-        operands = fx.node.map_arg((node.args, node.kwargs), lambda each: each.meta["val"])
-        values, options = operands  # type: ignore[misc]
-        node.meta["val"] = (
-            getattr(values[0], str(target))(*values[1:], **options)  # type: ignore[index]
-            if kind == "call_method"
-            else target(*values, **options)  # type: ignore[misc]
-        )
+        values: Any = map_arg(node.args, lambda each: each.meta["val"])
+        options: Any = map_arg(node.kwargs, lambda each: each.meta["val"])
+        call = getattr(values[0], str(target)) if kind == "call_method" else target
+        node.meta["val"] = call(*(values[1:] if kind == "call_method" else values), **options)
         return proxy
 
 

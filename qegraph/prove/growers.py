@@ -11,13 +11,24 @@ import torch
 from qegraph.kernels import FLOATS, optional_kernels
 from qegraph.lang.terms import Expr, UnaryFn
 from qegraph.lang.vocabulary import expand, fn, nothing, permute, scalar, vec, view
-from qegraph.prove.leaves import Fill
 from qegraph.prove.moves import stretch
 from qegraph.prove.params import params, stored_as
 from qegraph.prove.sampler import ANY, Reject, Sampler, Shape, Want, grows
 from qegraph.torch_names import dtype_name
 
-FUNCTIONS = ("clamp", "clamp", "relu", "gelu", "gelu-tanh", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "leaky_relu")
+FUNCTIONS = (
+    "clamp",
+    "clamp",
+    "relu",
+    "gelu",
+    "gelu-tanh",
+    "silu",
+    "hardswish",
+    "hardsigmoid",
+    "sigmoid",
+    "tanh",
+    "leaky_relu",
+)
 _BOUNDS = ((0.0, 6.0), (-1.0, 1.0), (-0.5, math.inf), (-math.inf, 0.7), (0.1, 0.4))
 
 
@@ -161,7 +172,7 @@ def moved(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
     if m.is_variable:
         s.bound[m.head] = made
     elif m.head in ("View", "Permute", "Expand"):
-        s.bound[m.args[0].head] = (made.args or ())[0]
+        s.bound[m.args[0].head] = made.operands[0]
     return made, operand
 
 
@@ -183,7 +194,7 @@ def _fixed(s: Sampler, m: Any) -> Any:
     """The move, if nothing of it is left to choose."""
     if m.is_variable:
         return None
-    dims = (m.args or (None,))[0]
+    dims = next(iter(m.operands), None)
     if isinstance(dims, Expr) and dims.is_variable:
         return type(m)(m.head, (s.bound[dims.head],)) if dims.head in s.bound else None
     return m
@@ -252,7 +263,10 @@ def pool(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
     rest = [s.plain(args[2], lambda: s.pick(vec(1, 1), vec(2, 2)))]
     rest.append(s.plain(args[3], lambda: vec(0, 0) if side == 1 else s.pick(vec(0, 0), vec(side // 2, 0))))
     if len(args) > 4:
-        rest += [s.plain(args[4], lambda: s.pick(vec(1, 1), vec(1, 1), vec(2, 1))), s.plain(args[5], lambda: s.pick(0, 0, 1))]
+        rest += [
+            s.plain(args[4], lambda: s.pick(vec(1, 1), vec(1, 1), vec(2, 1))),
+            s.plain(args[5], lambda: s.pick(0, 0, 1)),
+        ]
     return x, kernel, *rest
 
 
@@ -323,6 +337,7 @@ def qembedding_bag(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ..
 
 def here(s: Sampler, kernel: str) -> None:
     if kernel not in optional_kernels():
+        s.hints.kernels.add(kernel)
         raise Reject(f"this torch has no {kernel} for this CPU")
 
 
@@ -349,6 +364,3 @@ def total(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
     x = s.tensor(args[0], ANY)
     n = s.size()
     return x, s.tensor(args[1], Want(s.pick((n,), (n,), (n, 1)), None, "statistic"))
-
-
-__all__ = ["Fill", "function", "optional", "shape_of"]

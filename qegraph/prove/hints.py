@@ -6,7 +6,6 @@ Hints only steer: whether the guards hold of a sample is decided in the e-graph,
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,42 +16,57 @@ from qegraph.lang.terms import Expr, subterms
 Tree = Any
 """An atom's text, or a list of trees."""
 
-_CONTRACTIONS = ("absorbs", "from-accumulator", "scalable")
+
+def _names() -> set[str]:
+    return set()
 
 
 @dataclass
 class Hints:
-    """By variable. constant: must be one. accumulator: a contraction of codes must stand there. single: one element.
+    """Names of variables, by what is asked of them."""
 
-    vector    over the last dim; column: over the first of two; row: one number for each row; stretch: a move that cuts the last dim.
-    unpadded  a convolution without padding; windows: a convolution it must be; codes_out: what a kernel stores as codes.
-    float8    the rule is about such codes.
-    kernels   that must be there.
-    near      variable -> the number it is compared with, up to rounding.
-    stacks    variable -> the term it repeats over a batch.
-    numbers   literals in the rule's own text, which its numeric variables are likely to be compared with.
-    """
-
-    constant: set[str] = field(default_factory=set[str])
-    accumulator: set[str] = field(default_factory=set[str])
-    single: set[str] = field(default_factory=set[str])
-    finite: set[str] = field(default_factory=set[str])
-    vector: set[str] = field(default_factory=set[str])
-    column: set[str] = field(default_factory=set[str])
-    row: set[str] = field(default_factory=set[str])
-    stretch: set[str] = field(default_factory=set[str])
-    unpadded: set[str] = field(default_factory=set[str])
-    windows: bool = False
-    float8: bool = False
-    codes_out: set[str] = field(default_factory=set[str])
-    kernels: set[str] = field(default_factory=set[str])
-    half: set[str] = field(default_factory=set[str])
+    constant: set[str] = field(default_factory=_names)
+    accumulator: set[str] = field(default_factory=_names)
+    """What stands behind it is a contraction of codes."""
+    single: set[str] = field(default_factory=_names)
+    """Of one element."""
+    vector: set[str] = field(default_factory=_names)
+    """Over the last dim."""
+    column: set[str] = field(default_factory=_names)
+    """Over the first of two dims."""
+    row: set[str] = field(default_factory=_names)
+    """One number for each row."""
+    stretch: set[str] = field(default_factory=_names)
+    """A move that cuts the last dim."""
+    unpadded: set[str] = field(default_factory=_names)
+    """A convolution without padding."""
+    codes_out: set[str] = field(default_factory=_names)
+    """What a kernel stores is codes."""
+    half: set[str] = field(default_factory=_names)
+    """A dtype of two bytes."""
+    kernels: set[str] = field(default_factory=_names)
+    """Those that must be there."""
     dtype: dict[str, str] = field(default_factory=dict[str, str])
     dtype_of: dict[str, str] = field(default_factory=dict[str, str])
+    """Variable -> the variable its dtype is, or "" for any float."""
     rank: dict[str, int] = field(default_factory=dict[str, int])
     stacks: dict[str, Expr] = field(default_factory=dict[str, Expr])
+    """Variable -> the term it repeats over a batch."""
     near: dict[str, float] = field(default_factory=dict[str, float])
+    """Variable -> the number it is compared with, up to rounding."""
     numbers: list[float] = field(default_factory=list[float])
+    """Literals in the rule's own text, which its numeric variables are likely to be compared with."""
+    windows: bool = False
+    """Contractions must be convolutions."""
+    float8: bool = False
+    """The rule is about such codes."""
+
+
+_SETS = {
+    "constant": "constant", "float32-or-nothing": "constant", "absorbs": "accumulator", "scalable": "accumulator",
+    "from-accumulator": "accumulator", "one-element": "single", "half-dtype": "half", "unpadded": "unpadded",
+}  # fmt: skip
+"""Relation of one variable -> the set of `Hints` it goes into."""
 
 
 def hints_of(rule: Rule) -> Hints:
@@ -69,32 +83,28 @@ def hints_of(rule: Rule) -> Hints:
 
 def _note(found: Hints, fact: Tree, binds: dict[str, Expr]) -> None:
     match fact:
-        case ["constant" | "float32-or-nothing", str(name)]:
-            found.constant.add(name)
-        case [relation, str(name)] if relation in _CONTRACTIONS:
-            found.accumulator.add(name)
-        case ["unpadded", str(name)]:
-            found.unpadded.add(name)
-        case ["<=", left, ["*", _, ["step", str(name)]]]:
-            found.codes_out.add(name)
-            found.windows = "largest-sum" in flat(left)
+        case [str(relation), str(name)] if relation in _SETS:
+            getattr(found, _SETS[relation]).add(name)
         case ["present", str(name)]:
             found.kernels.add(name.strip('"'))
-        case ["one-element", str(name)]:
-            found.single.add(name)
-        case ["finite", str(name)]:
-            found.finite.add(name)
-        case ["half-dtype", str(name)]:
-            found.half.add(name)
         case ["float-dtype", ["dtype", str(name)]]:
             found.dtype_of.setdefault(name, "")
         case ["stacks", str(name), what] if flat(what) in binds:
             found.stacks[name] = binds[flat(what)]
-        case ["<", ["abs", ["-", str(name), str(literal)]], _]:
-            found.near[name] = float(literal)
         case ["=", one, other]:
             _note_equal(found, one, other)
             _note_equal(found, other, one)
+        case _:
+            _note_size(found, fact)
+
+
+def _note_size(found: Hints, fact: Tree) -> None:
+    match fact:
+        case ["<=", left, ["*", _, ["step", str(name)]]]:
+            found.codes_out.add(name)
+            found.windows = "largest-sum" in flat(left)
+        case ["<", ["abs", ["-", str(name), str(literal)]], _]:
+            found.near[name] = float(literal)
         case _:
             pass
 
@@ -102,10 +112,8 @@ def _note(found: Hints, fact: Tree, binds: dict[str, Expr]) -> None:
 def _note_equal(found: Hints, one: Tree, other: Tree) -> None:
     match one, other:
         case str(literal), ["dtype", str(name)]:
-            if literal.startswith('"'):
-                found.dtype[name] = literal.strip('"')
-            else:
-                found.dtype_of[name] = literal
+            known = found.dtype if literal.startswith('"') else found.dtype_of
+            known[name] = literal.strip('"')
         case ["vec-of", _], ["shape", str(name)]:
             found.vector.add(name)
         case ["vec-of", _, "1"], ["shape", str(name)]:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import fx
 
+from qegraph.lang.terms import subterms
 from qegraph.prove.evaluate import graph_of
 from qegraph.prove.exact import Exact
 from qegraph.prove.leaves import Draw
 from qegraph.prove.sampler import Sample
-from qegraph.lang.terms import subterms
 
 RELATIVE = 1e-5
 """Of the largest magnitude: what a float result may be off by."""
@@ -167,7 +167,10 @@ def _narrow(case: Case, position: int, expected: torch.Tensor, found: torch.Tens
     ours, theirs = _error(truth, found), _error(truth, expected)
     magnitude = float(torch.where(truth.isfinite(), truth.abs(), 0.0).max())
     unit = torch.finfo(dtype).eps * magnitude
-    if float(ours.max()) <= max(float(theirs.max()), 0.51 * unit) and float(ours.mean()) <= float(theirs.mean()) + 0.02 * unit:
+    if (
+        float(ours.max()) <= max(float(theirs.max()), 0.51 * unit)
+        and float(ours.mean()) <= float(theirs.mean()) + 0.02 * unit
+    ):
         return Verdict("within", 0, expected.numel())
     return Verdict(
         "refuted", 0, expected.numel(),

@@ -1,4 +1,4 @@
-"""The inputs and constants of samples, and the values they are given: plain, extreme, midway between codes, scattered."""
+"""Inputs and constants of samples, and the values they are given: plain, extreme, midway between codes, scattered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qegraph.torch_names import dtype_of
 
 
 class Draw(StrEnum):
-    """Kinds of values. ties: floats midway between two codes. layout: plain, in memory that isn't dense, or channels last."""
+    """Kinds of values. ties: floats midway between two codes. layout: plain ones, not dense, or channels last."""
 
     PLAIN = "plain"
     EXTREME = "extreme"

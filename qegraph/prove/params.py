@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import math
 from typing import Any
 
 import torch
 
+from qegraph._torch import has_cpu_kernel
 from qegraph.facts import RANGES
 from qegraph.lang.terms import QParams
 from qegraph.lang.vocabulary import absent, dynamic, float8, per_channel, per_tensor, real
@@ -42,12 +45,13 @@ def params(
 
 def stored_as(q: QParams) -> str:
     """The dtype of what has these parameters."""
-    args = q.args or ()
-    return {"Float8": "float8_e4m3fn", "Real": str(args[0]) if args else "", "Absent": ""}.get(q.head) or str(args[-1])
+    if q.head == "Float8":
+        return "float8_e4m3fn"
+    return str(q.operands[-1]) if q.operands else ""
 
 
 def _chosen(s: Sampler, role: str, codes: str | None, shape: Shape, like: Any) -> QParams:
-    if codes == "float8_e4m3fn" or (codes is None and s.chance(0.04)):
+    if codes == "float8_e4m3fn" or (codes is None and s.chance(0.04) and stores_float8()):
         return float8(scale(s, like, 448.0))
     if role == "weight":
         return _of_weight(s, codes, shape)
@@ -56,6 +60,15 @@ def _chosen(s: Sampler, role: str, codes: str | None, shape: Shape, like: Any) -
     if s.chance(0.08):
         return _dynamic(s, codes)
     return _fitted(s, (None,) * 5, role, codes, like)
+
+
+@functools.cache
+def stores_float8() -> bool:
+    """Its quantize and dequantize are torchao's operators: registered by importing that, if it is installed."""
+    if importlib.util.find_spec("torchao") is None:
+        return False
+    importlib.import_module("torchao")
+    return has_cpu_kernel("torchao::quantize_affine_float8_non_decomposed")
 
 
 def _of_weight(s: Sampler, codes: str | None, shape: Shape) -> QParams:
@@ -80,7 +93,10 @@ def _channels(
     if not isinstance(the_axis, int) or the_axis >= len(shape):
         raise Reject("no such axis")
     full = RANGES[dtype_name]
-    bounds = [each if given is None else s.plain(given, lambda each=each: each) for given, each in zip((low, high), full, strict=True)]
+    bounds = [
+        each if given is None else s.plain(given, lambda each=each: each)
+        for given, each in zip((low, high), full, strict=True)
+    ]
     size = shape[the_axis]
     fill = Fill("positive", math.exp(s.random.uniform(math.log(1e-4), math.log(2.0))))
     if s.chance(0.03):
@@ -114,7 +130,9 @@ def _dynamic(s: Sampler, codes: str | None) -> QParams:
 def _fitted(s: Sampler, given: tuple[Any, ...], role: str, codes: str | None, like: Any) -> QParams:
     """Per-tensor parameters; those that the pattern fixes, or that are bound already, as they are."""
     scale_, zero, low, high, dtype = given
-    dtype_name = codes or ("int8" if role == "weight" else s.pick("uint8", "uint8", "uint8", "int8", "int8", s.pick("uint8", *WIDE)))
+    dtype_name = codes or (
+        "int8" if role == "weight" else s.pick("uint8", "uint8", "uint8", "int8", "int8", s.pick("uint8", *WIDE))
+    )
     dtype_name = dtype_name if dtype is None else s.plain(dtype, lambda: dtype_name)
     if codes is not None and dtype_name != codes:
         raise Reject(f"{codes} is not {dtype_name}")
@@ -141,7 +159,7 @@ def _zero_point(s: Sampler, low: int, high: int) -> int:
 
 
 def scale(s: Sampler, like: Any, codes: float) -> float:
-    """Mostly such that `like` fills the range; else anything from 1e-4 to 10. At times a power of two: ties are exact."""
+    """Mostly such that `like` fills the range; else anything from 1e-4 to 10. Powers of two make ties exact."""
     if s.chance(0.02):
         return -0.03
     chosen = math.exp(s.random.uniform(math.log(1e-4), math.log(10.0)))

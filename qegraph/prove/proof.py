@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from itertools import count
+from typing import Literal
 
 import torch
 
+from qegraph.errors import RuleError
 from qegraph.kernels import optional_kernels
 from qegraph.lang.rule import Rule
-from qegraph.prove import contractions as contractions  # registers its growers
-from qegraph.prove import growers as growers
-from qegraph.prove.batch import Sides, sides
-from qegraph.prove.hints import Hints, hints_of
-from qegraph.prove.judge import Case, Verdict, judge, scales_of
+from qegraph.prove.batch import sides
+from qegraph.prove.hints import hints_of
+from qegraph.prove.instances import judged, samples
+from qegraph.prove.judge import Case, Verdict
 from qegraph.prove.leaves import Draw
-from qegraph.prove.sampler import Reject, Sample, Sampler
+from qegraph.prove.script import script
+from qegraph.prove.shrink import shrunk
 
-_BATCH = 60
+_FIRST, _LARGEST = 64, 240
 _MOST_CANDIDATES = 1500
 """Samples tried for one rule; few of those of a rule with many guards meet them all."""
 
@@ -29,28 +34,43 @@ _MOST_CANDIDATES = 1500
 class Proof:
     """What came of the instances of one rule: samples that match, each with several draws of its inputs.
 
-    candidates  samples that were tried; matched, those the rule matches.
-    exact, within, refuted  instances: bit-equal, within the numeric contract, neither.
+    wanted      how many instances were asked for. candidates  samples that were tried; matched, those the rule matches.
+    exact, within, outside  instances: bit-equal, within the numeric contract, neither.
     flips       of elements codes are 1 LSB off, in instances within the contract.
-    failures    the refuted ones, with what is wrong.
+    reasons     what is wrong with those outside, the commonest first; script shows the smallest, on its own.
+    absent      kernels the rule asks for that aren't there, or not right, on this machine: nothing could be run.
     """
 
     rule: Rule
-    candidates: int
-    matched: int
-    exact: int
-    within: int
-    refuted: int
-    flips: int
-    elements: int
-    seconds: float
-    failures: tuple[tuple[Case, Verdict], ...] = ()
+    wanted: int
+    candidates: int = 0
+    matched: int = 0
+    exact: int = 0
+    within: int = 0
+    outside: int = 0
+    flips: int = 0
+    elements: int = 0
+    seconds: float = 0.0
+    reasons: tuple[str, ...] = ()
+    script: str = ""
     absent: tuple[str, ...] = ()
-    """Kernels the rule asks for that this torch hasn't for this CPU, or not right: nothing could be run."""
 
     @property
     def instances(self) -> int:
-        return self.exact + self.within + self.refuted
+        return self.exact + self.within + self.outside
+
+    @property
+    def outcome(self) -> Literal["proved", "refuted", "too few", "inexact", "not run"]:
+        """inexact: outside the contract, as a rule that is off by default may be."""
+        if self.absent:
+            return "not run"
+        if self.outside:
+            return "refuted" if self.rule.exact else "inexact"
+        return "proved" if self.instances >= self.wanted else "too few"
+
+    @property
+    def refuted(self) -> bool:
+        return self.outcome == "refuted"
 
     def __str__(self) -> str:
         if self.absent:
@@ -59,78 +79,81 @@ class Proof:
         if self.within:
             flipped = f" ({self.flips} of {self.elements} codes 1 LSB off)" if self.flips else ""
             parts.append(f"{self.within} within the contract{flipped}")
-        if self.refuted:
-            parts.append(f"{self.refuted} REFUTED")
-        return f"{self.rule.name}: {self.instances} instances: {', '.join(parts)}"
+        if self.outside:
+            parts.append(f"{self.outside} {'REFUTED' if self.rule.exact else 'outside it (off by default)'}")
+        told = f"{self.rule.name}: {self.instances} instances: {', '.join(parts)}"
+        if self.outcome == "too few":
+            told += f"; {self.wanted} were asked for, but of {self.candidates} samples it matches {self.matched}"
+        return told
+
+
+def prove(rules: Sequence[Rule], *, instances: int = 200, seed: int = 0, jobs: int = 1) -> Iterator[Proof]:
+    """A proof for each rule, in their order.
+
+    instances  at least so many for a rule. jobs  processes; with more than one, a kernel that takes its process down
+    refutes the rule.
+    """
+    if jobs == 1:
+        yield from (prove_rule(rule, instances, seed) for rule in rules)
+        return
+    with _pool(jobs) as pool:
+        pending = [(rule, pool.submit(prove_rule, rule, instances, seed)) for rule in rules]
+        for rule, future in pending:
+            yield _result(rule, future, instances, seed)
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    """Fresh processes: neither torch's threads nor egglog's survive a fork."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def _result(rule: Rule, future: Future[Proof], instances: int, seed: int) -> Proof:
+    """A process that dies takes all that is pending with it: each of those is proved again in one of its own."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        pass
+    try:
+        with _pool(1) as pool:
+            return pool.submit(prove_rule, rule, instances, seed).result()
+    except BrokenProcessPool:
+        return Proof(rule, instances, outside=1, reasons=("a kernel of the right side took its process down",))
 
 
 def prove_rule(rule: Rule, instances: int = 200, seed: int = 0) -> Proof:
     """Sample until `instances` instances match, or too many samples don't."""
     start = time.perf_counter()
     hints, indices, seeds = hints_of(rule), count(), count(seed * 1_000_000)
-    absent = tuple(sorted(hints.kernels - set(optional_kernels())))
-    if absent:
-        return Proof(rule, 0, 0, 0, 0, 0, 0, 0, 0.0, absent=absent)
-    draws = tuple(Draw)
+    if absent := hints.kernels - set(optional_kernels()):
+        return Proof(rule, instances, absent=tuple(sorted(absent)))
     tally: Counter[str] = Counter()
     failures: list[tuple[Case, Verdict]] = []
     candidates = matched = flips = elements = 0
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        while matched * len(draws) < instances and candidates < _MOST_CANDIDATES:
+        while sum(tally.values()) < instances and candidates < _MOST_CANDIDATES:
             rate = max(matched / candidates, 0.02) if candidates else 1.0
-            wanted = int((instances / len(draws) - matched) / rate * 1.2) + 4
-            batch = samples(rule, hints, seeds, indices, min(max(wanted, 8), 4 * _BATCH))
-            candidates += len(batch)
+            wanted = int((instances / len(Draw) - matched) / rate * 1.2) + 8
+            batch = samples(rule, hints, seeds, indices, min(wanted, _LARGEST if candidates else _FIRST))
             if not batch:
                 break
-            found = sides(rule, batch)
-            matched += len(found.samples)
-            for draw in draws:
+            try:
+                found = sides(rule, batch)
+            except RuleError as error:  # e.g. two shapes in one e-class
+                return Proof(rule, instances, candidates, outside=1, reasons=(str(error),))
+            candidates, matched = candidates + len(batch), matched + len(found.samples)
+            for draw in Draw:
                 for case, verdict in judged(found, draw, generator):
                     tally[verdict.outcome] += 1
                     elements += verdict.elements
                     flips += verdict.flips if verdict.outcome == "within" else 0
-                    if verdict.outcome == "refuted":
-                        failures.append((case, verdict))
-    return Proof(
-        rule, candidates, matched, tally["exact"], tally["within"], tally["refuted"], flips, elements,
-        time.perf_counter() - start, tuple(failures),
+                    failures += [(case, verdict)] if verdict.outcome == "refuted" else []
+    if not tally and (absent := hints.kernels - set(optional_kernels())):
+        return Proof(rule, instances, absent=tuple(sorted(absent)))
+    proof = Proof(
+        rule, instances, candidates, matched, tally["exact"], tally["within"], tally["refuted"], flips, elements,
+        reasons=tuple(reason for reason, _ in Counter(each.reason for _, each in failures).most_common(5)),
+        script=script(rule, *shrunk(rule, failures, seed)) if failures else "",
     )  # fmt: skip
-
-
-def samples(
-    rule: Rule, hints: Hints, seeds: Iterator[int], indices: "count[int]", wanted: int, tiny: bool = False
-) -> list[Sample]:
-    """As many as wanted, or as there are among thrice as many tries."""
-    found: list[Sample] = []
-    for _ in range(3 * wanted):
-        if len(found) == wanted:
-            break
-        try:
-            found.append(Sampler(rule, hints, next(seeds), indices, tiny).sample())
-        except Reject:
-            continue
-    return found
-
-
-def judged(of: Sides, draw: Draw, generator: torch.Generator) -> Iterator[tuple[Case, Verdict]]:
-    """Every sample on one draw of its inputs."""
-    values: dict[int, torch.Tensor] = {}
-    for sample in of.samples:
-        scales = scales_of(sample)
-        for index, leaf in sample.leaves.items():
-            values[index] = leaf.drawn(draw, scales, generator)
-    order = [int(str(node.target).removeprefix("x")) for node in of.left.graph.nodes if node.op == "placeholder"]
-    outputs = of.left(*(values[index] for index in order))
-    position = 0
-    for number, sample in enumerate(of.samples):
-        expected = tuple(outputs[position : position + len(sample.terms)])
-        position += len(sample.terms)
-        case = Case(sample, draw, {index: values[index] for index in sample.leaves}, of.right[number])
-        yield case, judge(case, expected)
-
-
-def prove(rules: Sequence[Rule], instances: int = 200, seed: int = 0) -> Iterator[Proof]:
-    for rule in rules:
-        yield prove_rule(rule, instances, seed)
+    return replace(proof, seconds=time.perf_counter() - start)

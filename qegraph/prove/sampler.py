@@ -18,7 +18,18 @@ from qegraph.kernels import FLOATS
 from qegraph.lang.rule import Rule
 from qegraph.lang.terms import Expr, Tensor, subterms
 from qegraph.lang.vocabulary import (
-    absent, conv, expand, fn, leaf, move, nothing, permute, qgemm, real, scalar, vec, view,
+    absent,
+    conv,
+    expand,
+    fn,
+    leaf,
+    move,
+    nothing,
+    permute,
+    qgemm,
+    real,
+    vec,
+    view,
 )  # fmt: skip
 from qegraph.program import Value
 from qegraph.prove.evaluate import Evaluator
@@ -82,7 +93,7 @@ class Sampler:
     rule: Rule
     hints: Hints
     seed: int
-    indices: "count[int]"
+    indices: count[int]
     tiny: bool = False
     bound: dict[str, Any] = field(default_factory=dict[str, Any])
     leaves: dict[int, Leaf] = field(default_factory=dict[int, Leaf])
@@ -118,9 +129,9 @@ class Sampler:
 
     def shape(self, rank: int | None = None) -> Shape:
         """Batches of none and of one are as likely as they are troublesome."""
-        rank = self.pick(1, 2, 2, 2, 3, 3, 4, 4) if rank is None else rank
-        dims = [self.size() for _ in range(rank)]
-        if rank > 1:
+        size: int = self.pick(1, 2, 2, 2, 3, 3, 4, 4) if rank is None else rank
+        dims = [self.size() for _ in range(size)]
+        if size > 1:
             dims[0] = 0 if self.chance(0.04) else self.pick(*((1, 2) if self.tiny else _LEADING))
         return tuple(dims)
 
@@ -151,7 +162,7 @@ class Sampler:
             return pattern
         if pattern.is_variable:
             return self.bound[pattern.head]
-        return type(pattern)(pattern.head, tuple(self.ground(arg) for arg in pattern.args or ()))
+        return type(pattern)(pattern.head, tuple(self.ground(arg) for arg in pattern.operands))
 
     def _check(self, term: Tensor, want: Want) -> None:
         value = self.value(term)
@@ -230,7 +241,7 @@ class Sampler:
         if variable and variable in self.bound:
             return self.bound[variable]
         dtype = self.pick(*FLOATS[1:]) if variable in self.hints.half else self.float_dtype()
-        if variable in self.rule.variables:
+        if variable and variable in self.rule.variables:
             self.bound[variable] = dtype
         return dtype
 
@@ -251,7 +262,7 @@ class Sampler:
             if pattern.head not in self.bound:
                 self.bound[pattern.head] = choose()
             return self.bound[pattern.head]
-        values = [self.plain(arg, choose) for arg in pattern.args or ()]
+        values = [self.plain(arg, choose) for arg in pattern.operands]
         return self.value(type(pattern)(pattern.head, tuple(values)))
 
     def number(self, pattern: Any) -> float:
@@ -290,5 +301,3 @@ class Sampler:
         if shape and shape[0] % 2 == 0:
             options.append((2, shape[0] // 2, *shape[1:]))
         return self.pick(*options)
-
-
