@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from qegraph.compile_rules import match_table, near_table, orders
 from qegraph.engine import Engine, Row, Table
+from qegraph.evidence import Evidence, Step
 from qegraph.lang.rule import Rule
 from qegraph.lang.terms import CONSTRUCTORS, Expr
 from qegraph.program import Program, Ref, map_refs
@@ -32,13 +33,6 @@ PRIMITIVES: Mapping[str, Callable[..., Any]] = {
 """egglog's primitives that right sides of rules use, in Python: to find again what a match made."""
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """makers: e-node index -> names of the rules that made it, and e-classes of the terms they matched."""
-
-    makers: Mapping[int, tuple[tuple[str, ...], tuple[int, ...]]]
-
-
 class Freezer:
     """Decodes the tables of one engine. E-classes are numbered by the first source value they hold."""
 
@@ -49,9 +43,12 @@ class Freezer:
         self.numbers: dict[Any, int] = {}
         self.sources: defaultdict[int, list[int]] = defaultdict(list)
         aliases = sorted(self.tables["N"].rows, key=lambda row: engine.plain(row[0][0], "i64"))
+        self._aliases: dict[int, Any] = {}
         for inputs, output in aliases:
             number = self.numbers.setdefault(output, len(self.numbers))
-            self.sources[number].append(engine.plain(inputs[0], "i64"))
+            index = engine.plain(inputs[0], "i64")
+            self.sources[number].append(index)
+            self._aliases[index] = output
         self.value_class = {index: number for number, indices in self.sources.items() for index in indices}
         self._data = {
             (table.output_sort, row[1]): (name, table, row)
@@ -61,6 +58,7 @@ class Freezer:
         }
         self._decoded: dict[Any, Any] = {}
         self._literals: dict[tuple[str, Any], Any] = {}
+        self._vectors: dict[tuple[Any, ...], Any] = {}
         self.index_of: dict[tuple[str, tuple[Any, ...]], int] = {}
 
     def _words(self) -> list[tuple[str, Table]]:
@@ -115,7 +113,9 @@ class Freezer:
             children[number] = None
             return ClassRef(number)
         if sort == "TVec":
-            return tuple(self._decode(each, "T", children) for each in self.engine.plain(value, "TVec"))
+            items = self.engine.plain(value, "TVec")
+            self._vectors[items] = value
+            return tuple(self._decode(each, "T", children) for each in items)
         if sort in _DATA_SORTS:
             return self._decode_data(value, sort, children)
         key = (sort, value)
@@ -144,11 +144,13 @@ class Freezer:
 
     # -- evidence ------------------------------------------------------------------------------------------------------
 
-    def evidence(self, rules: Sequence[Rule]) -> Evidence:
-        """Evaluate both sides of every recorded match over the frozen tables."""
+    def evidence(self, rules: Sequence[Rule], source: Iterable[Expr] = ()) -> Evidence:
+        """Evaluate both sides of every recorded match over the frozen tables; `source`: the terms of its values."""
         lookup = {(name, inputs): output for name, table in self._words() for inputs, output in table.rows}
         rule_names: defaultdict[int, dict[str, None]] = defaultdict(dict)
         matched: defaultdict[int, dict[int, None]] = defaultdict(dict)
+        steps: defaultdict[int, dict[str, Step]] = defaultdict(dict)
+        merges: defaultdict[int, dict[str, Step]] = defaultdict(dict)
         for rule in rules:
             sides = [(orders(each.lhs), each.rhs) for each in rule.equalities]
             for inputs, _ in self.tables[match_table(rule)].rows:
@@ -156,13 +158,26 @@ class Freezer:
                 for root, (lefts, rhs) in zip(inputs, sides, strict=False):
                     made: list[int] = []
                     self._evaluate(rhs, bound, lookup, made, [])
+                    read: list[int] = []
                     used: list[int] = [self._number(root)]
                     for left in lefts:
-                        self._evaluate(left, bound, lookup, [], used)
+                        self._evaluate(left, bound, lookup, read, used)
+                    step = Step(rule.name, tuple(dict.fromkeys(read)), tuple(dict.fromkeys(used)))
                     for index in made:
                         rule_names[index][rule.name] = None
                         matched[index].update(dict.fromkeys(used))
-        return Evidence({index: (tuple(names), tuple(matched[index])) for index, names in rule_names.items()})
+                        steps[index].setdefault(rule.name, step)
+                    if rhs.is_variable:
+                        merges[used[0]].setdefault(rule.name, step)
+        given: list[int] = []
+        for term in source:
+            self._evaluate(term, {}, lookup, given, [])
+        return Evidence(
+            {index: (tuple(names), tuple(matched[index])) for index, names in rule_names.items()},
+            {index: tuple(each.values()) for index, each in steps.items()},
+            {number: tuple(each.values()) for number, each in merges.items()},
+            frozenset(given),
+        )
 
     def _evaluate(self, term: Any, bound: dict[str, Any], lookup: Any, made: list[int], used: list[int]) -> Any:
         """The e-class of a template under a match, or None; notes the e-nodes and e-classes on the way."""
@@ -170,9 +185,13 @@ class Freezer:
             return _Literal(term)
         if term.args is None:
             return bound[term.head]
+        if term.head == "N":
+            return self._aliases[term.args[0]]
         values = [self._evaluate(arg, bound, lookup, made, used) for arg in term.args]
         if any(value is None for value in values):
             return None
+        if term.sort == "TVec":
+            return self._vectors.get(tuple(values))
         if term.head in PRIMITIVES:
             return _Literal(PRIMITIVES[term.head](*map(self._plain, values, term.args)))
         table = self.tables.get(term.head)

@@ -64,7 +64,7 @@ def optimize(
         selection = found.select(costs)
     with clock.stage("emit"):
         module = found.emit(selection)
-    report = found.report(selection, module, prices)
+    report = found.report(selection, module, costs, prices)
     module.meta[META] = report
     _check(report, require)
     return module

@@ -13,13 +13,14 @@ from torch import fx
 from qegraph.emit import Emitter
 from qegraph.encode import Encoder, encode
 from qegraph.engine import Engine
+from qegraph.evidence import Evidence
 from qegraph.extract import Selection, extract
-from qegraph.freeze import Evidence, Freezer
+from qegraph.freeze import Freezer
 from qegraph.lang.rule import Rule
 from qegraph.lang.terms import subterms
 from qegraph.load_rules import select
 from qegraph.program import Program
-from qegraph.report import LOWERINGS, Account, Report, account, float_gemms
+from qegraph.report import LOWERINGS, Account, Report, compose, float_gemms
 from qegraph.saturate import Budget, Saturation, near_misses, saturate
 from qegraph.snapshot import Snapshot
 
@@ -61,13 +62,17 @@ class Search:
         with torch.no_grad():
             return Emitter(self.program, self.encoder, self.freezer, self.snapshot, selection, self.evidence).run()
 
-    def report(self, selection: Selection, module: fx.GraphModule, prices: str) -> Report:
-        """What became of the program in `module`, emitted from `selection`; `prices` says where costs came from."""
+    def report(self, selection: Selection, module: fx.GraphModule, costs: Sequence[float], prices: str) -> Report:
+        """What became of the program in `module`, emitted from `selection`, which was chosen under `costs` (µs, one per
+        e-node); `prices` says where they came from.
+        """
         with self.clock.stage("report"):
             failures = self._failures() if float_gemms(self.snapshot, selection) else {}
         limit = self.saturation.limit
-        of = Account(self.program, self.snapshot, selection, self.freezer.value_class, module, limit)
-        return account(of, failures, self.saturation, prices, self.clock.seconds)
+        of = Account(
+            self.program, self.snapshot, selection, self.evidence, self.freezer.value_class, module, costs, limit
+        )
+        return compose(of, failures, self.saturation, prices, self.clock.seconds)
 
     def _failures(self) -> Mapping[int, list[tuple[Rule, int]]]:
         lowering = [rule for rule in self.rules if any(_makes(rule, *words) for words in LOWERINGS)]
@@ -88,7 +93,7 @@ def search(
             saturation = saturate(engine, rules, budget)
         with clock.stage("freeze"):
             freezer = Freezer(engine, program)
-            snapshot, evidence = freezer.snapshot(), freezer.evidence(rules)
+            snapshot, evidence = freezer.snapshot(), freezer.evidence(rules, encoder.read)
     return Search(program, rules, budget, engine, encoder, saturation, freezer, snapshot, evidence, clock)
 
 
