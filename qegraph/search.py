@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import fx
@@ -67,14 +68,16 @@ class Search:
         e-node); `prices` says where they came from.
         """
         with self.clock.stage("report"):
-            failures = self._failures() if float_gemms(self.snapshot, selection) else {}
+            failures = self.failures if float_gemms(self.snapshot, selection) else {}
         limit = self.saturation.limit
         of = Account(
             self.program, self.snapshot, selection, self.evidence, self.freezer.value_class, module, costs, limit
         )
         return compose(of, failures, self.saturation, prices, self.clock.seconds)
 
-    def _failures(self) -> Mapping[int, list[tuple[Rule, int]]]:
+    @cached_property
+    def failures(self) -> Mapping[int, list[tuple[Rule, int]]]:
+        """e-class -> the rules that choose kernels and matched there, with the number of their guards that held."""
         lowering = [rule for rule in self.rules if any(_makes(rule, *words) for words in LOWERINGS)]
         near_misses(self.engine, lowering)
         return self.freezer.failures(lowering)

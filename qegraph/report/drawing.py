@@ -57,7 +57,7 @@ def _node(of: Account, node: fx.Node, found: Contraction | None, is_shown: Calla
         rules = of.evidence.rules(enode.index)
         told = [described(of.snapshot, enode.eclass), ", ".join(rules), f"{cost:.1f} µs" if cost else ""]
     elif isinstance(fake := node.meta.get("val"), torch.Tensor):
-        told = [dims([d if isinstance(d, int) else -1 for d in fake.shape])]
+        told = [dims([d if type(d) is int else -1 for d in fake.shape])]
     role: Role = _role(op)
     if found is not None:
         op = " + ".join([found.kind, *found.post_ops])

@@ -14,8 +14,8 @@ from qegraph.view.page import build
 
 def page(report: Report) -> str:
     """The whole document as one string."""
-    groups = {each.name: at for at, each in enumerate(report.after)}
-    data = {"before": _graph(report.before, groups), "after": _graph(report.after, groups)}
+    made = {each.name: (at, each) for at, each in enumerate(report.after)}
+    data = {"before": _graph(report.before, made), "after": _graph(report.after, made)}
     graphs = "".join(
         f'<section><h2>{escape(title)}</h2><div class="graph" id="{name}" tabindex="0"></div></section>'
         for name, title in (
@@ -27,14 +27,14 @@ def page(report: Report) -> str:
     return build("qegraph: " + report.summary, body, data, ["graph.js"])
 
 
-def _graph(nodes: Sequence[Drawn], groups: Mapping[str, int]) -> Any:
-    """Nodes as [name, operator, role, detail, place, row, group], edges as pairs of positions."""
+def _graph(nodes: Sequence[Drawn], made: Mapping[str, tuple[int, Drawn]]) -> Any:
+    """Nodes as [name, operator, role, detail, place, row, group], edges as pairs of positions.
+
+    A node of the input graph is drawn in the colour of what it became a part of.
+    """
     number = {node.name: at for at, node in enumerate(nodes)}
-    places = layout(nodes)
-    return {
-        "nodes": [
-            [node.name, node.op, node.role, node.detail, place, row, groups.get(node.group, -1)]
-            for node, (place, row) in zip(nodes, places, strict=True)
-        ],
-        "edges": [[number[operand], at] for at, node in enumerate(nodes) for operand in node.inputs],
-    }
+    rows: list[list[str | float]] = []
+    for node, (place, row) in zip(nodes, layout(nodes), strict=True):
+        group, into = made.get(node.group, (-1, node))
+        rows.append([node.name, node.op, into.role, node.detail, place, row, group])
+    return {"nodes": rows, "edges": [[number[operand], at] for at, node in enumerate(nodes) for operand in node.inputs]}

@@ -36,7 +36,8 @@ def build(title: str, body: str, data: Any, scripts: Sequence[str]) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escape(title)}</title><style>{_asset('page.css')}</style></head><body>{body}"
-        f'<script id="data" type="application/json">{text}</script><script>{script}</script></body></html>'
+        f'<script id="data" type="application/json">{text}</script>'
+        f"<script>(() => {{\n{script}}})();</script></body></html>"
     )
 
 

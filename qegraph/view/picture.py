@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from qegraph.report.account import described
-from qegraph.snapshot import ENode
+from qegraph.snapshot import ENode, Snapshot
 from qegraph.view.naming import class_name, term
 from qegraph.view.outcome import Outcome
 from qegraph.view.page import Page, build
@@ -47,13 +47,14 @@ def picture(outcome: Outcome, eclass: int, most: int = MOST) -> Page:
             word(described(of.snapshot, each)),
             [form(of.snapshot.nodes[index]) for index in of.snapshot.classes[each]],
             [word(of.program.values[index].name) for index in of.snapshot.sources.get(each, ())],
+            int(each in of.snapshot.constants),
         ]
         for each in near
     ]
     name = class_name(of, eclass)
-    left = len(of.snapshot.classes) - len(near)
+    left = sum(not _is_nothing(of.snapshot, each) for each in range(len(of.snapshot.classes))) - len(near)
     title = f"{name} in the e-graph: {len(of.snapshot.nodes)} e-nodes, {len(of.snapshot.classes)} e-classes"
-    title += f", {left} of them too far away for this page" if left else ""
+    title += f", {left} too far away for this page" if left else ""
     return Page(
         build(f"qegraph: {title}", _BODY, {"title": title, "words": list(words), "classes": classes}, ["egraph.js"])
     )
@@ -67,11 +68,15 @@ def _near(outcome: Outcome, eclass: int, most: int) -> list[int]:
         for child in node.children:
             readers[child][node.eclass] = None
     found = [eclass]
-    seen = {eclass, *(node.eclass for node in snapshot.nodes if node.op == "Nothing")}
+    seen = {eclass}
     for each in found:
         operands = [child for index in snapshot.classes[each] for child in snapshot.nodes[index].children]
         for other in (*operands, *readers[each]):
-            if other not in seen and len(found) < most:
+            if other not in seen and len(found) < most and not _is_nothing(snapshot, other):
                 seen.add(other)
                 found.append(other)
     return found
+
+
+def _is_nothing(snapshot: Snapshot, eclass: int) -> bool:
+    return any(snapshot.nodes[index].op == "Nothing" for index in snapshot.classes[eclass])

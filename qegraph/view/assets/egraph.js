@@ -1,6 +1,7 @@
 // The e-graph around one e-class: operands above, readers below, as many of them as were clicked open.
-// A class is [name, type, forms, sources], a form [term, operands, µs or null, chosen, rules]; texts stand in `words`.
-const WIDE = 300, HEAD = 24, ROW = 22, GAP_X = 28, GAP_Y = 54, MARGIN = 18, AT_ONCE = 8;
+// A class is [name, type, forms, sources, constant], a form [term, operands, µs or null, chosen, rules]; texts stand in
+// `words`. Constants are shown once everything else around a class is.
+const WIDE = 340, HEAD = 24, ROW = 22, GAP_X = 28, GAP_Y = 54, MARGIN = 18, AT_ONCE = 8;
 const { words, classes } = DATA;
 const area = document.getElementById("view"), told = document.getElementById("told");
 const readers = classes.map(() => []);
@@ -31,10 +32,12 @@ function add(at, depth) {
 // operands of the chosen form, and readers on the chosen path, come first
 function open(at) {
   const depth = level.get(at), forms = classes[at][2];
-  const operands = new Set([...(taken[at] ? taken[at][1] : []), ...forms.flatMap((form) => form[1])]);
+  const operands = [...new Set([...(taken[at] ? taken[at][1] : []), ...forms.flatMap((form) => form[1])])];
+  const above = operands.filter((each) => !level.has(each));
   const below = readers[at].filter((reader) => !level.has(reader));
   below.sort((one, other) => reads(other, at) - reads(one, at));
-  [...operands].filter((each) => !level.has(each)).slice(0, AT_ONCE).forEach((each) => add(each, depth - 1));
+  const computed = above.filter((each) => !classes[each][4]);
+  (computed.length || below.length ? computed : above).slice(0, AT_ONCE).forEach((each) => add(each, depth - 1));
   below.slice(0, AT_ONCE).forEach((each) => add(each, depth + 1));
 }
 

@@ -24,7 +24,8 @@ function draw(name) {
       const [x, y] = at(nodes[source]), [u, v] = at(nodes[reader]);
       if (v < from || y > to) continue;
       const [x1, y1, x2] = [x + WIDE / 2, y + HIGH, u + WIDE / 2], bend = Math.min(40, (v - y1) / 2);
-      make("path", { d: `M${x1},${y1}C${x1},${y1 + bend} ${x2},${v - bend} ${x2},${v}` }, svg);
+      const inside = nodes[source][6] >= 0 && nodes[source][6] === nodes[reader][6];
+      make("path", { class: inside ? "on" : "", d: `M${x1},${y1}C${x1},${y1 + bend} ${x2},${v - bend} ${x2},${v}` }, svg);
     }
     for (const node of nodes.filter(inSight)) {
       const [x, y] = at(node), same = lit >= 0 && node[6] === lit ? " same" : "";
