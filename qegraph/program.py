@@ -70,7 +70,9 @@ class Program:
     source_nodes: Mapping[str, int] = field(default_factory=dict[str, int])
     """source node name -> index of the value it stands for (in-place and alias nodes map to their functional value)."""
     calls: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Every call of the source graph, also those no result depends on: node name -> `operator_name`."""
+    """Every call of the source graph, whatever became of it: node name -> `operator_name`."""
+    unread: frozenset[str] = frozenset()
+    """Those of them that no result and no effect depends on."""
 
 
 def operands(value: Value) -> tuple[int, ...]:

@@ -25,6 +25,8 @@ GEMMS = frozenset(
 )
 """Operators of an input graph that multiply matrices, by `operator_name`."""
 
+_UNREAD = "no result of the graph depends on it"
+
 _CONTRACTIONS = frozenset({"Gemm", "Matmul", "EmbeddingBag"})
 
 
@@ -44,8 +46,10 @@ class _Fates:
 
     def _fate(self, name: str, op: str) -> Fate:
         index = self.of.program.source_nodes.get(name)
+        if name in self.of.program.unread:
+            return Fate(op, "gone", reason=_UNREAD)
         if index is None:
-            return Fate(op, "gone", reason="no result of the graph depends on it")
+            return Fate(op, "gone", reason="traced anew, without writes in place: no value of it is left")
         value = self.of.program.values[index]
         if value.kind == "constant":
             return Fate(op, "gone", self._readers(index), reason="of constants: computed when the graph was read")
@@ -97,7 +101,7 @@ class _Fates:
         outcomes = self.outcomes[value.index]
         into = self._readers(value.index)
         if not outcomes:
-            return Fate(op, "gone", reason="no result of the graph depends on it")
+            return Fate(op, "gone", reason=_UNREAD)
         rules = self._rules(self.of.value_class[value.index], outcomes)
         if not rules:  # an operator of several results, which are computed one by one
             return Fate(op, "kept", into, reason="what reads it is computed as in the source")
