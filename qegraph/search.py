@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -69,11 +69,12 @@ class Search:
         """
         with self.clock.stage("report"):
             failures = self.failures if float_gemms(self.snapshot, selection) else {}
-        limit = self.saturation.limit
-        of = Account(
-            self.program, self.snapshot, selection, self.evidence, self.freezer.value_class, module, costs, limit
-        )
-        return compose(of, failures, self.saturation, prices, self.clock.seconds)
+            of = Account(
+                self.program, self.snapshot, selection, self.evidence, self.freezer.value_class, module, costs,
+                self.saturation.limit,
+            )  # fmt: skip
+            report = compose(of, failures, self.saturation, prices)
+        return replace(report, seconds=dict(self.clock.seconds))
 
     @cached_property
     def failures(self) -> Mapping[int, list[tuple[Rule, int]]]:

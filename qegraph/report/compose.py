@@ -27,9 +27,11 @@ def compose(
     failures: Mapping[int, Sequence[tuple[Rule, int]]],
     saturation: Saturation,
     prices: str,
-    seconds: Mapping[str, float],
 ) -> Report:
-    """The report. `failures`: for contractions left in floats the rules that came near, with the guards that held."""
+    """The report, but for the time it all took.
+
+    failures  for contractions left in floats: the rules that came near, with the number of guards that held.
+    """
     fate = fates(of)
     found = contractions(of, failures, fate)
     return Report(
@@ -44,7 +46,6 @@ def compose(
         notes=of.selection.notes,
         rounds=saturation.rounds,
         limit=of.limit,
-        seconds=seconds,
         before=drawing.before(of, fate),
         after=drawing.after(of, {each.name: each for each in found}),
     )
