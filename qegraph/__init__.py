@@ -8,8 +8,10 @@ from qegraph.errors import Unsupported as Unsupported
 from qegraph.load_rules import shipped as shipped_rules
 from qegraph.pipeline import optimize as optimize
 from qegraph.report import Report as Report
-from qegraph.report import explain as explain
 from qegraph.saturate import Budget as Budget
+from qegraph.view import Session as Session
+from qegraph.view import explain as explain
+from qegraph.view import explore as explore
 from qegraph.whynot import WhyNot as WhyNot
 from qegraph.whynot import why_not as why_not
 
@@ -20,9 +22,11 @@ __all__ = [
     "Report",
     "RequirementError",
     "RuleError",
+    "Session",
     "Unsupported",
     "WhyNot",
     "explain",
+    "explore",
     "optimize",
     "shipped_rules",
     "why_not",

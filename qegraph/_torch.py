@@ -40,6 +40,7 @@ __all__ = [
     "is_mutated",
     "pytree",
     "register_fake",
+    "register_log",
     "resolve_overload",
     "same_overload",
     "sets_autocast",
@@ -174,6 +175,15 @@ def split_arguments(op: OpOverload, args: Sequence[Any]) -> tuple[tuple[Any, ...
     positional = tuple(arg for arg, parameter in zip(args, parameters, strict=True) if not parameter.keyword_only)
     keyword = {p.name: arg for arg, p in zip(args, parameters, strict=True) if p.keyword_only}
     return positional, keyword
+
+
+def register_log(name: str, logger: str) -> None:
+    """Let `TORCH_LOGS` switch `logger` by `name`, and list it.
+
+    torch reads the variable when it is imported itself, and knows a package's name as well as a registered one: so what
+    is registered later is switched on by then.
+    """
+    torch._logging._internal.register_log(name, logger)
 
 
 def storage_key(tensor: torch.Tensor) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from qegraph.capture_retrace import retrace
 from qegraph.capture_values import NO_CALL, ValueTable
 from qegraph.errors import CaptureError, Unsupported
 from qegraph.functionalize import NeedsRetrace, functional_twin, hidden_write
-from qegraph.program import Program, Ref
+from qegraph.program import Program, Ref, operator_name
 
 __all__ = ["Attribute", "Method", "capture"]
 
@@ -33,18 +34,33 @@ def capture(gm: fx.GraphModule | torch.export.ExportedProgram, example_inputs: S
     """
     module: Any = gm.module() if isinstance(gm, torch.export.ExportedProgram) else gm
     fakes = FakeRunner(module.graph, example_inputs)
+    calls = {node.name: operator_name(node.target) for node in module.graph.nodes if node.op.startswith("call_")}
+    unread = frozenset(calls) - _needed(module.graph)
 
     # what the caller has switched on around this call is no part of the graph
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), fakes.mode:
         try:
-            return _Builder(module, fakes).build()
+            return replace(_Builder(module, fakes).build(), calls=calls, unread=unread)
         except NeedsRetrace as needed:
             reason = str(needed)
         again = retrace(module, fakes, reason)
         try:
-            return _Builder(again.module, FakeRunner(again.module.graph, None)).build(again.names)
+            program = _Builder(again.module, FakeRunner(again.module.graph, None)).build(again.names)
+            return replace(program, calls=calls, unread=unread)
         except NeedsRetrace as still:
             raise Unsupported(f"{still}, which functionalization leaves in place") from None
+
+
+def _needed(graph: fx.Graph) -> frozenset[str]:
+    """Names of the nodes that the output, or a call that does more than return a value, depends on."""
+    found: set[str] = set()
+    stack = [node for node in graph.nodes if node.op == "output" or node.is_impure()]
+    while stack:
+        node = stack.pop()
+        if node.name not in found:
+            found.add(node.name)
+            stack.extend(node.all_input_nodes)
+    return frozenset(found)
 
 
 class _Builder:

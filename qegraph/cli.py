@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qegraph.errors import QegraphError
+from qegraph.progress import progress
 
 _NAME = "qegraph"
 
@@ -26,12 +26,6 @@ class Command:
     summary: str
     configure: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
-
-
-def _progress() -> Callable[[str], None]:
-    """Lines with the seconds since the start, on stderr: stdout is for results."""
-    begin = time.perf_counter()
-    return lambda message: print(f"[{time.perf_counter() - begin:6.1f} s] {message}", file=sys.stderr, flush=True)
 
 
 def _at_least_one(text: str) -> int:
@@ -53,7 +47,8 @@ def _configure_demo(parser: argparse.ArgumentParser) -> None:
 def _run_demo(args: argparse.Namespace) -> int:
     from qegraph.bench import demo
 
-    return demo(_progress(), args.threads, args.size)
+    with progress("demo") as tell:
+        return demo(tell, args.threads, args.size)
 
 
 def _configure_bench(parser: argparse.ArgumentParser) -> None:
@@ -79,11 +74,14 @@ def _run_bench(args: argparse.Namespace) -> int:
     _known("variant", variants, tuple(bench.BUILDERS))
     settings = bench.Settings(args.size, args.rounds, args.threads, args.seed, args.samples, variants)
     machine = bench.describe(args.threads)
+    models = args.models or zoo.names()
     results: list[bench.Result] = []
-    for result in bench.bench(args.models or zoo.names(), settings, _progress()):
-        results.append(result)
-        if args.json:
-            args.json.write_text(json.dumps(bench.to_json(results, settings, machine), indent=1) + "\n")
+    with progress("bench", len(models)) as tell:
+        for result in bench.bench(models, settings, tell):
+            results.append(result)
+            tell.done(len(results))
+            if args.json:
+                args.json.write_text(json.dumps(bench.to_json(results, settings, machine), indent=1) + "\n")
     bench.show(bench.tables(results, settings))
     print(f"{machine.line()}; seed {args.seed}, {args.rounds} rounds, {args.size} size")
     failures = [f"{result.model}: {failure}" for result in results for failure in result.failures]
@@ -97,7 +95,12 @@ def _run_fidelity(args: argparse.Namespace) -> int:
 
     _known("model", args.models, zoo.names())
     settings = bench.Settings(args.size, args.rounds, args.threads, args.seed)
-    results = list(bench.fidelity(args.models or zoo.names(), settings, args.forms, _progress()))
+    models = args.models or zoo.names()
+    results: list[bench.Fidelity] = []
+    with progress("fidelity", len(models)) as tell:
+        for result in bench.fidelity(models, settings, args.forms, tell):
+            results.append(result)
+            tell.done(len(results))
     bench.show([bench.fidelity_table(results)])
     print(f"{bench.describe(args.threads).line()}; seed {args.seed}, {args.forms} forms, {args.rounds} rounds")
     return 0
@@ -113,8 +116,8 @@ def _run_calibrate(args: argparse.Namespace) -> int:
     from qegraph import bench, tuning
     from qegraph.cost import DEFAULTS
 
-    with bench.threads(args.threads):
-        rates = tuning.calibrate(_progress())
+    with bench.threads(args.threads), progress("calibrate", tuning.STAGES) as tell:
+        rates = tuning.calibrate(tell)
     store = tuning.Store.here(args.threads)
     store.update(rates=rates)
     for name, value in asdict(rates).items():
@@ -133,7 +136,8 @@ def _run_decisions(args: argparse.Namespace) -> int:
     from qegraph import bench, decisions
 
     settings = bench.Settings(rounds=args.rounds, threads=args.threads)
-    verdicts = list(decisions.decide(settings, _progress(), args.cost))
+    with progress("decisions") as tell:
+        verdicts = list(decisions.decide(settings, tell, args.cost))
     bench.show([decisions.decisions_table(verdicts)])
     print(f"{bench.describe(args.threads).line()}; {args.rounds} rounds")
     return 0 if all(each.chosen == each.faster for each in verdicts) else 1
@@ -154,7 +158,11 @@ def _run_coverage(args: argparse.Namespace) -> int:
     _known("family", args.family or (), coverage.NAMES)
     families: tuple[str, ...] = args.family or coverage.NAMES
     settings = coverage.Settings(families, args.rivals, args.sample, args.all, args.jobs)
-    outcomes = [outcome for done in coverage.coverage(settings, _progress()) for outcome in done]
+    outcomes: list[coverage.Outcome] = []
+    with progress("coverage", coverage.steps(settings)) as tell:
+        for step, done in enumerate(coverage.coverage(settings, tell), 1):
+            outcomes += done
+            tell.done(step)
     machine = bench.describe(1)
     if args.json:
         args.json.write_text(json.dumps(coverage.to_json(outcomes, settings, machine), indent=1) + "\n")

@@ -11,8 +11,9 @@ from torch import fx
 from qegraph._torch import OpOverload, is_guards_module, split_arguments
 from qegraph.capture_call import Attribute, Method
 from qegraph.encode import Encoder
+from qegraph.evidence import Evidence
 from qegraph.extract import Selection
-from qegraph.freeze import Evidence, Freezer
+from qegraph.freeze import Freezer
 from qegraph.ops import EVALUATIONS, WORDS
 from qegraph.packing import InputChecks
 from qegraph.program import Program, Ref, Value, map_refs, operands

@@ -22,12 +22,14 @@ Fact = tuple[str, tuple[Any, ...], Any]
 class Encoder:
     """Reads values into terms; implements `qegraph.ops.table.Reading`.
 
-    Symbolic dims get negative ids, equal expressions the same one; equal pure opaque calls get the same uid.
+    `read` has the term of every value so far. Symbolic dims get negative ids, equal expressions the same one; equal
+    pure opaque calls get the same uid.
     """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.facts: list[Fact] = []
+        self.read: list[Expr] = []
         self.symbols: dict[str, int] = {}
         self._uids: dict[Any, int] = {}
         self._constants: dict[int, int] = {}
@@ -74,7 +76,9 @@ class Encoder:
     def terms(self) -> Iterator[tuple[int, Expr]]:
         for value in self.program.values:
             self._note(value)
-            yield value.index, self._read(value)
+            term = self._read(value)
+            self.read.append(term)
+            yield value.index, term
 
     def _read(self, value: Value) -> Expr:
         if value.kind in ("input", "constant"):

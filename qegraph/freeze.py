@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from qegraph.compile_rules import match_table, orders
 from qegraph.engine import Engine, Row, Table
+from qegraph.evidence import Evidence, Step
 from qegraph.lang.rule import Rule
 from qegraph.lang.terms import CONSTRUCTORS, Expr
 from qegraph.program import Program, Ref, map_refs
@@ -34,23 +36,21 @@ PRIMITIVES: Mapping[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class Match:
-    """One place where an equality of a rule held, and the e-nodes of its two sides.
+    """One time an equality of a rule held.
 
-    root  the e-class both sides are in; `used` all e-classes of the terms it matched, the root first.
+    eclass  both sides are in.
+    left    all e-nodes of the left side, in any of its orders, operands first.
+    right   all e-nodes of the right side, operands first; none if it is a variable.
+    used    e-classes of the left side's terms, `eclass` first.
+    renames the right side is a variable: the e-class is that of an operand, whose e-nodes stand for it.
     """
 
     rule: Rule
-    root: int
+    eclass: int
+    left: tuple[int, ...]
+    right: tuple[int, ...]
     used: tuple[int, ...]
-    found: tuple[int, ...]
-    made: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """makers: e-node index -> names of the rules that made it, and e-classes of the terms they matched."""
-
-    makers: Mapping[int, tuple[tuple[str, ...], tuple[int, ...]]]
+    renames: bool
 
 
 class Freezer:
@@ -63,9 +63,12 @@ class Freezer:
         self.numbers: dict[Any, int] = {}
         self.sources: defaultdict[int, list[int]] = defaultdict(list)
         aliases = sorted(self.tables["N"].rows, key=lambda row: engine.plain(row[0][0], "i64"))
+        self._aliases: dict[int, Any] = {}
         for inputs, output in aliases:
             number = self.numbers.setdefault(output, len(self.numbers))
-            self.sources[number].append(engine.plain(inputs[0], "i64"))
+            index = engine.plain(inputs[0], "i64")
+            self.sources[number].append(index)
+            self._aliases[index] = output
         self.value_class = {index: number for number, indices in self.sources.items() for index in indices}
         self._data = {
             (table.output_sort, row[1]): (name, table, row)
@@ -75,6 +78,7 @@ class Freezer:
         }
         self._decoded: dict[Any, Any] = {}
         self._literals: dict[tuple[str, Any], Any] = {}
+        self._vectors: dict[tuple[Any, ...], Any] = {}
         self.index_of: dict[tuple[str, tuple[Any, ...]], int] = {}
 
     def _words(self) -> list[tuple[str, Table]]:
@@ -129,7 +133,9 @@ class Freezer:
             children[number] = None
             return ClassRef(number)
         if sort == "TVec":
-            return tuple(self._decode(each, "T", children) for each in self.engine.plain(value, "TVec"))
+            items = self.engine.plain(value, "TVec")
+            self._vectors[items] = value
+            return tuple(self._decode(each, "T", children) for each in items)
         if sort in _DATA_SORTS:
             return self._decode_data(value, sort, children)
         key = (sort, value)
@@ -158,48 +164,69 @@ class Freezer:
 
     # -- evidence ------------------------------------------------------------------------------------------------------
 
-    def evidence(self, rules: Sequence[Rule]) -> Evidence:
-        """What made each e-node, by all recorded matches."""
+    def evidence(self, rules: Sequence[Rule], source: Iterable[Expr] = ()) -> Evidence:
+        """What made each e-node, by all recorded matches; `source`: the terms of the program's values."""
         rule_names: defaultdict[int, dict[str, None]] = defaultdict(dict)
         matched: defaultdict[int, dict[int, None]] = defaultdict(dict)
-        for match in self.matches(rules):
-            for index in match.made:
-                rule_names[index][match.rule.name] = None
+        steps: defaultdict[int, dict[str, Step]] = defaultdict(dict)
+        merges: defaultdict[int, dict[str, Step]] = defaultdict(dict)
+        for match in (match for rule in rules for match in self.matches(rule)):
+            name = match.rule.name
+            step = Step(name, tuple(dict.fromkeys(match.left)), tuple(dict.fromkeys(match.used)))
+            for index in match.right:
+                rule_names[index][name] = None
                 matched[index].update(dict.fromkeys(match.used))
-        return Evidence({index: (tuple(names), tuple(matched[index])) for index, names in rule_names.items()})
+                steps[index].setdefault(name, step)
+            if match.renames:
+                merges[match.eclass].setdefault(name, step)
+        given: list[int] = []
+        for term in source:
+            self._evaluate(term, {}, given, [])
+        return Evidence(
+            {index: (tuple(names), tuple(matched[index])) for index, names in rule_names.items()},
+            {index: tuple(each.values()) for index, each in steps.items()},
+            {number: tuple(each.values()) for number, each in merges.items()},
+            frozenset(given),
+        )
 
-    def matches(self, rules: Sequence[Rule]) -> Iterator[Match]:
-        """Every recorded match, one for each equality: both sides evaluated over the frozen tables."""
-        lookup = {(name, inputs): output for name, table in self._words() for inputs, output in table.rows}
-        for rule in rules:
-            sides = [(orders(each.lhs), each.rhs) for each in rule.equalities]
-            for inputs, _ in self.tables[match_table(rule)].rows:
-                bound = dict(zip(rule.variables, inputs[len(sides) :], strict=True))
-                for root, (lefts, rhs) in zip(inputs, sides, strict=False):
-                    made: list[int] = []
-                    found: list[int] = []
-                    used: list[int] = [self._number(root)]
-                    self._evaluate(rhs, bound, lookup, made, [])
-                    for left in lefts:
-                        self._evaluate(left, bound, lookup, found, used)
-                    yield Match(rule, used[0], tuple(used), tuple(found), tuple(made))
+    def matches(self, rule: Rule) -> Iterator[Match]:
+        """Both sides of every recorded match, evaluated over the frozen tables; one `Match` for each equality."""
+        sides = [(orders(each.lhs), each.rhs) for each in rule.equalities]
+        for inputs, _ in self.tables[match_table(rule)].rows:
+            bound = dict(zip(rule.variables, inputs[len(sides) :], strict=True))
+            for root, (lefts, rhs) in zip(inputs, sides, strict=False):
+                right: list[int] = []
+                self._evaluate(rhs, bound, right, [])
+                used: list[int] = [self._number(root)]
+                found: list[int] = []
+                for left in lefts:
+                    self._evaluate(left, bound, found, used)
+                yield Match(rule, used[0], tuple(found), tuple(right), tuple(used), rhs.is_variable)
 
-    def _evaluate(self, term: Any, bound: dict[str, Any], lookup: Any, made: list[int], used: list[int]) -> Any:
+    @cached_property
+    def _lookup(self) -> Mapping[tuple[str, tuple[Any, ...]], Any]:
+        return {(name, inputs): output for name, table in self._words() for inputs, output in table.rows}
+
+    def _evaluate(self, term: Any, bound: Mapping[str, Any], made: list[int], used: list[int]) -> Any:
         """The e-class of a template under a match, or None; notes the e-nodes and e-classes on the way."""
         if not isinstance(term, Expr):
             return _Literal(term)
         if term.args is None:
             return bound[term.head]
-        values = [self._evaluate(arg, bound, lookup, made, used) for arg in term.args]
+        if term.head == "N":
+            return self._aliases[term.args[0]]
+        values = [self._evaluate(arg, bound, made, used) for arg in term.args]
         if any(value is None for value in values):
             return None
+        if term.sort == "TVec":
+            return self._vectors.get(tuple(values))
         if term.head in PRIMITIVES:
             return _Literal(PRIMITIVES[term.head](*map(self._plain, values, term.args)))
         table = self.tables.get(term.head)
         if table is None:
             return None
         inputs = self._inputs(values, table)
-        output = lookup.get((term.head, inputs)) if inputs is not None else None
+        output = self._lookup.get((term.head, inputs)) if inputs is not None else None
         if output is not None and table.output_sort == "T":
             index = self.index_of.get((term.head, inputs or ()))
             made.extend([index] if index is not None else [])

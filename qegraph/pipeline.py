@@ -15,6 +15,7 @@ from qegraph.emit import META
 from qegraph.errors import CaptureError, RequirementError, Unsupported
 from qegraph.lang.rule import Rule
 from qegraph.load_rules import select
+from qegraph.logs import log_rules, log_stages
 from qegraph.pricing import CostFunction, Source, Target, price
 from qegraph.report import Report
 from qegraph.saturate import Budget
@@ -64,8 +65,10 @@ def optimize(
         selection = found.select(costs)
     with clock.stage("emit"):
         module = found.emit(selection)
-    report = found.report(selection, module, prices)
+    report = found.report(selection, module, costs, prices)
     module.meta[META] = report
+    log_stages(clock.seconds)
+    log_rules(report)
     _check(report, require)
     return module
 

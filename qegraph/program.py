@@ -69,6 +69,10 @@ class Program:
     class_name: str = "GraphModule"
     source_nodes: Mapping[str, int] = field(default_factory=dict[str, int])
     """source node name -> index of the value it stands for (in-place and alias nodes map to their functional value)."""
+    calls: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Every call of the source graph, whatever became of it: node name -> `operator_name`."""
+    unread: frozenset[str] = frozenset()
+    """Those of them that no result and no effect depends on."""
 
 
 def operands(value: Value) -> tuple[int, ...]:
@@ -95,3 +99,18 @@ def map_refs(item: Any, change: Any) -> Any:
     if isinstance(item, dict):
         return {key: map_refs(each, change) for key, each in item.items()}
     return change(item)
+
+
+def operator_name(target: Any) -> str:
+    """An operator, function or method without namespace and overload, e.g. "conv2d"."""
+    packet = getattr(target, "overloadpacket", target)
+    return str(getattr(packet, "__name__", None) or getattr(packet, "name", packet)).rpartition(".")[2]
+
+
+def module_path(meta: Mapping[str, Any]) -> str:
+    """Dotted name of the module that a source node with this metadata was called in; empty if it isn't known."""
+    stack: Mapping[str, Any] = meta.get("nn_module_stack") or {}
+    if not stack:
+        return ""
+    path, _ = list(stack.values())[-1]
+    return str(path).removeprefix("L['self'].").removeprefix("L__self__.")

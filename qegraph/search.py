@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -14,13 +14,14 @@ from torch import fx
 from qegraph.emit import Emitter
 from qegraph.encode import Encoder, encode
 from qegraph.engine import Engine
+from qegraph.evidence import Evidence
 from qegraph.extract import Selection, extract
-from qegraph.freeze import Evidence, Freezer
+from qegraph.freeze import Freezer
 from qegraph.lang.rule import Rule
 from qegraph.load_rules import select
 from qegraph.nearmiss import Tables, reasons
 from qegraph.program import Program
-from qegraph.report import Account, Report, account, float_gemms
+from qegraph.report import Account, Report, compose, float_gemms
 from qegraph.saturate import Budget, Saturation, saturate
 from qegraph.snapshot import Snapshot
 
@@ -62,13 +63,19 @@ class Search:
         with torch.no_grad():
             return Emitter(self.program, self.encoder, self.freezer, self.snapshot, selection, self.evidence).run()
 
-    def report(self, selection: Selection, module: fx.GraphModule, prices: str) -> Report:
-        """What became of the program in `module`, emitted from `selection`; `prices` says where costs came from."""
+    def report(self, selection: Selection, module: fx.GraphModule, costs: Sequence[float], prices: str) -> Report:
+        """What became of the program in `module`, emitted from `selection`, which was chosen under `costs` (µs, one per
+        e-node); `prices` says where they came from.
+        """
         with self.clock.stage("report"):
             floats = float_gemms(self.snapshot, selection)
             why = reasons(self.tables, self.rules, floats, self.saturation.limit) if floats else {}
-        of = Account(self.program, self.snapshot, selection, self.freezer.value_class, module, self.saturation.limit)
-        return account(of, why, self.saturation, prices, self.clock.seconds)
+            of = Account(
+                self.program, self.snapshot, selection, self.evidence, self.freezer.value_class, module, costs,
+                self.saturation.limit,
+            )  # fmt: skip
+            report = compose(of, why, self.saturation, prices)
+        return replace(report, seconds=dict(self.clock.seconds))
 
     @cached_property
     def tables(self) -> Tables:
@@ -89,5 +96,5 @@ def search(
             saturation = saturate(engine, rules, budget)
         with clock.stage("freeze"):
             freezer = Freezer(engine, program)
-            snapshot, evidence = freezer.snapshot(), freezer.evidence(rules)
+            snapshot, evidence = freezer.snapshot(), freezer.evidence(rules, encoder.read)
     return Search(program, rules, budget, engine, encoder, saturation, freezer, snapshot, evidence, clock)

@@ -6,6 +6,7 @@ from qegraph.timing import threads as threads
 from .counts import Counts as Counts
 from .counts import count as count
 from .demo import demo as demo
+from .fidelity import Fidelity as Fidelity
 from .fidelity import fidelity as fidelity
 from .fidelity import fidelity_table as fidelity_table
 from .run import Result as Result

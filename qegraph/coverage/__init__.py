@@ -12,6 +12,7 @@ from .routes import ROUTES as ROUTES
 from .run import Settings as Settings
 from .run import coverage as coverage
 from .run import spread as spread
+from .run import steps as steps
 from .table import failures as failures
 from .table import summary as summary
 from .table import table as table

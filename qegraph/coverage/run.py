@@ -53,14 +53,26 @@ def spread(every: Sequence[Cell], count: int, seed: int) -> list[Cell]:
     return [cell for cell in every if (cell.family, cell.name) in kept]
 
 
+def steps(settings: Settings) -> int:
+    """How many lists of outcomes `coverage` gives."""
+    return len(_tasks(settings))
+
+
+def _tasks(settings: Settings) -> list[tuple[Route, list[Cell]]]:
+    every = cells(settings.families)
+    return [
+        (route, list(members))
+        for route in settings.routes()
+        for _, members in groupby(settings.chosen(route, every), key=lambda cell: cell.family)
+    ]
+
+
 def coverage(settings: Settings, progress: Progress) -> Iterator[list[Outcome]]:
     """The outcomes of one family through one route after another."""
-    every = cells(settings.families)
-    tasks: list[tuple[Route, list[Cell]]] = []
+    tasks = _tasks(settings)
     for route in settings.routes():
-        chosen = settings.chosen(route, every)
-        progress(f"{route.name}: {len(chosen)} of {len(every)} cells")
-        tasks += [(route, list(members)) for _, members in groupby(chosen, key=lambda cell: cell.family)]
+        count = sum(len(members) for each, members in tasks if each.name == route.name)
+        progress(f"{route.name}: {count} cells")
     with _Crew() as crew, ThreadPoolExecutor(settings.jobs) as pool:
         futures = [pool.submit(crew.judge, route.name, members) for route, members in tasks]
         try:

@@ -3,6 +3,7 @@
 Both are kept in one file per processor, thread count and torch version (`store`).
 """
 
+from .calibration import STAGES as STAGES
 from .calibration import calibrate as calibrate
 from .measuring import Tuning as Tuning
 from .measuring import measured as measured

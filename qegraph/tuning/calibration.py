@@ -17,25 +17,27 @@ from torch.nn import functional
 from qegraph import borders
 from qegraph.cost import DEFAULTS, Rates
 from qegraph.packing import PackedConv, PackedLinear
+from qegraph.progress import SILENT, Tell
 from qegraph.torch_names import aten, onednn, quantized_decomposed
 
 Call = Callable[[], object]
-Progress = Callable[[str], None]
 
 ROUNDS = 25
+STAGES = 2 * (ROUNDS + 1)
+"""Steps that progress is told in: a warm-up and the rounds, of calls and of work."""
 _SWEEP = 1 << 19
 """Bytes. With these, calls take what they take in the models of the zoo."""
 _MANY = 1 << 18
 """Elements of a large activation."""
 
 
-def calibrate(progress: Progress = lambda _: None) -> Rates:
-    """This machine's rates at the thread count in force. Takes a few seconds."""
+def calibrate(tell: Tell = SILENT) -> Rates:
+    """This machine's rates at the thread count in force. Takes a few seconds, in `STAGES` steps."""
     with torch.no_grad():
-        progress("what a call costs")
-        calls = _in_turns(_calls())
-        progress("arithmetic and memory")
-        work = _in_turns(_work())
+        tell("what a call costs")
+        calls = _in_turns(_calls(), tell, 0)
+        tell("arithmetic and memory")
+        work = _in_turns(_work(), tell, ROUNDS + 1)
     defaults = DEFAULTS.on(torch.get_num_threads())
     linear, conv = calls["linear_call"], calls["conv_call"]
     linear_macs = 256 * 1024 * 1024 / _above(work["linear"], linear)
@@ -122,11 +124,12 @@ def _float_linear(dtype: torch.dtype) -> Call:
     return lambda: functional.linear(x, weight)
 
 
-def _in_turns(calls: Mapping[str, Call]) -> dict[str, float]:
-    """Median µs of each, one after another, each with cold caches."""
+def _in_turns(calls: Mapping[str, Call], tell: Tell, done: int) -> dict[str, float]:
+    """Median µs of each, one after another, each with cold caches. `done`: rounds before these."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
     swept = torch.zeros(_SWEEP, dtype=torch.uint8)
-    for _ in range(ROUNDS + 1):
+    for turn in range(ROUNDS + 1):
+        tell.done(done + turn)
         for name, call in calls.items():
             swept.add_(1)
             begin = time.perf_counter()

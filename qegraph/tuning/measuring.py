@@ -9,20 +9,18 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from statistics import fmean
 from time import monotonic
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import fx
 
 from qegraph.cost import rounded
 from qegraph.extract import Selection
+from qegraph.progress import Tell, progress
 from qegraph.search import Search
 from qegraph.timing import Call
 
@@ -36,8 +34,6 @@ OPTIMISM = 0.6
 RUNS = 15
 """Of the whole graph in each turn; the median counts."""
 TURNS = 12
-
-Tell = Callable[[int, str], None]
 
 
 @dataclass
@@ -63,13 +59,14 @@ def measured(of: Search, estimates: Sequence[float], tuning: Tuning) -> list[flo
     """
     keys = keys_of(of, estimates)
     inputs = inputs_of(of.program)
-    with _progress() as tell:
+    with progress("timing kernels", TURNS, lines=False) as tell:
         times = _timed(of, keys, estimates, inputs, tuning, tell)
         candidates = _candidates(mixed(keys, times, estimates, 1.0), estimates)
         name = _digest(of, keys, estimates)
         tuning.winner = tuning.store.read().winners.get(name, "")
         if tuning.winner not in candidates:
-            tell(TURNS, "racing")
+            tell.done(TURNS)
+            tell("racing")
             tuning.winner = race(ESTIMATED, _calls(of, candidates, inputs))
             tuning.store.update(winners={name: tuning.winner})
     return candidates[tuning.winner]
@@ -86,7 +83,8 @@ def _timed(
         new = untimed(selection, keys, times)
         if not new or monotonic() - begin > tuning.seconds:
             break
-        tell(turn, f"{len(new)} new")
+        tell.done(turn)
+        tell(f"{len(new)} new")
         found = times_of(of.emit(selection), selection, keys, inputs)
         fresh = {key: found[key] for key in new}
         times.update(fresh)
@@ -174,12 +172,3 @@ def mixed(keys: Sequence[str], times: Mapping[str, float], estimates: Sequence[f
     return [
         times.get(key, estimate * optimism) if key else estimate for key, estimate in zip(keys, estimates, strict=True)
     ]
-
-
-@contextmanager
-def _progress() -> Generator[Tell]:
-    """A line on stderr while it lasts, where stderr is a terminal."""
-    columns = (TextColumn("timing kernels"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=TURNS)
-        yield lambda turn, doing: progress.update(task, completed=turn, description=doing)

@@ -17,8 +17,8 @@ from torch import fx
 from torch.fx.node import map_arg
 
 from qegraph.cost import SYMBOLIC_SIZE
+from qegraph.emit import META
 from qegraph.program import Program
-from qegraph.report import META
 
 Inputs = Sequence[Any]
 _WARMUP_RUNS = 2

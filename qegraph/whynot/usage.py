@@ -30,7 +30,7 @@ class Usage:
 
     @cached_property
     def _matches(self) -> Sequence[Match]:
-        return tuple(self.found.freezer.matches(self.found.rules))
+        return tuple(match for rule in self.found.rules for match in self.found.freezer.matches(rule))
 
     @cached_property
     def _serves(self) -> Mapping[int, int]:
@@ -44,7 +44,7 @@ class Usage:
         while pending:
             index = pending.popleft()
             for match in makers[index]:
-                for source in match.found:
+                for source in match.left:
                     if source not in serves:
                         serves[source] = serves[index]
                         pending.append(source)
@@ -53,11 +53,11 @@ class Usage:
     def _own(self, match: Match) -> list[int]:
         """The e-nodes that are there because of the match, kernels alone if there are any: the rest serves them."""
         nodes = self.found.snapshot.nodes
-        own = [i for i in match.made if i not in match.found and nodes[i].op not in _EVERYWHERE]
+        own = [i for i in match.right if i not in match.left and nodes[i].op not in _EVERYWHERE]
         return [i for i in own if nodes[i].op in KERNELS] or own
 
     def _at(self, rule: Rule, eclass: int) -> list[Match]:
-        return [match for match in self._matches if match.rule.name == rule.name and match.root == eclass]
+        return [match for match in self._matches if match.rule.name == rule.name and match.eclass == eclass]
 
     def led_to(self, rule: Rule, eclass: int) -> int | None:
         """The chosen e-node that a match of the rule at the e-class led to, if one did.
@@ -70,7 +70,7 @@ class Usage:
                 if index in self._serves:
                     return self._serves[index]
             chosen = self.selection.choice.get(eclass)
-            if not own and chosen is not None and chosen not in match.found:
+            if not own and chosen is not None and chosen not in match.left:
                 return chosen
         return None
 
@@ -88,7 +88,7 @@ class Usage:
         """`own`, and the e-nodes that matches with one of them on their left sides made, and so on; nearest first."""
         takers: defaultdict[int, list[Match]] = defaultdict(list)
         for match in self._matches:
-            for index in match.found:
+            for index in match.left:
                 takers[index].append(match)
         found = dict.fromkeys(sorted(own))
         pending = deque(found)
