@@ -30,7 +30,7 @@ LAYERS = (
         "extract",
         "zoo",
     },
-    {"facts", "engine", "compile_rules", "load_rules", "capture"},
+    {"facts", "engine", "compile_rules", "load_rules", "rule_files", "refusals", "capture"},
     {"ops"},
     {"encode", "saturate", "schedule"},
     {"freeze"},
