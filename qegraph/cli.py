@@ -191,6 +191,18 @@ def _run_extract(args: argparse.Namespace) -> int:
     return extract_file(args.file, args.time_limit, args.json)
 
 
+def _configure_rules(parser: argparse.ArgumentParser) -> None:
+    from qegraph.workshop import command
+
+    command.configure(parser)
+
+
+def _run_rules(args: argparse.Namespace) -> int:
+    from qegraph.workshop import command
+
+    return command.run(args)
+
+
 @contextmanager
 def _quiet() -> Generator[None]:
     """Hide what torch and torchao say about their own internals; a result must not drown in it."""
@@ -222,6 +234,7 @@ COMMANDS = (
     Command("coverage", "which fusions work, by family, here and elsewhere", _configure_coverage, _run_coverage),
     Command("egraph", "write a model's saturated e-graph as extraction-gym JSON", _configure_egraph, _run_egraph),
     Command("extract", "the cheapest program in such an e-graph", _configure_extract, _run_extract),
+    Command("rules", "write, list, check and weigh rules", _configure_rules, _run_rules),
 )
 
 

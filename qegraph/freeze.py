@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from qegraph.compile_rules import match_table, near_table, orders
@@ -23,6 +24,22 @@ class Evidence:
     """makers: e-node index -> names of the rules that made it, and e-classes of the terms they matched."""
 
     makers: Mapping[int, tuple[tuple[str, ...], tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Match:
+    """One time an equality of a rule held.
+
+    eclass  of the value that was matched.
+    left    all e-nodes of the left side, in any of its orders, operands first.
+    right   all e-nodes of the right side, operands first; none if it is a variable.
+    used    e-classes of the left side's terms, `eclass` first.
+    """
+
+    eclass: int
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    used: tuple[int, ...]
 
 
 class Freezer:
@@ -131,32 +148,41 @@ class Freezer:
     # -- evidence ------------------------------------------------------------------------------------------------------
 
     def evidence(self, rules: Sequence[Rule]) -> Evidence:
-        """Evaluate both sides of every recorded match over the frozen tables."""
-        lookup = {(name, inputs): output for name, table in self._words() for inputs, output in table.rows}
+        """Which rule made which e-node, by all matches of the given rules."""
         rule_names: defaultdict[int, dict[str, None]] = defaultdict(dict)
         matched: defaultdict[int, dict[int, None]] = defaultdict(dict)
         for rule in rules:
-            sides = [(orders(each.lhs), each.rhs) for each in rule.equalities]
-            for inputs, _ in self.tables[match_table(rule)].rows:
-                bound = dict(zip(rule.variables, inputs[len(sides) :], strict=True))
-                for root, (lefts, rhs) in zip(inputs, sides, strict=False):
-                    made: list[int] = []
-                    self._evaluate(rhs, bound, lookup, made, [])
-                    used: list[int] = [self._number(root)]
-                    for left in lefts:
-                        self._evaluate(left, bound, lookup, [], used)
-                    for index in made:
-                        rule_names[index][rule.name] = None
-                        matched[index].update(dict.fromkeys(used))
+            for match in self.matches(rule):
+                for index in match.right:
+                    rule_names[index][rule.name] = None
+                    matched[index].update(dict.fromkeys(match.used))
         return Evidence({index: (tuple(names), tuple(matched[index])) for index, names in rule_names.items()})
 
-    def _evaluate(self, term: Any, bound: dict[str, Any], lookup: Any, made: list[int], used: list[int]) -> Any:
+    def matches(self, rule: Rule) -> Iterator[Match]:
+        """Both sides of every recorded match, evaluated over the frozen tables; one `Match` for each equality."""
+        sides = [(orders(each.lhs), each.rhs) for each in rule.equalities]
+        for inputs, _ in self.tables[match_table(rule)].rows:
+            bound = dict(zip(rule.variables, inputs[len(sides) :], strict=True))
+            for root, (lefts, rhs) in zip(inputs, sides, strict=False):
+                right: list[int] = []
+                self._evaluate(rhs, bound, right, [])
+                used: list[int] = [self._number(root)]
+                found: list[int] = []
+                for left in lefts:
+                    self._evaluate(left, bound, found, used)
+                yield Match(self._number(root), tuple(found), tuple(right), tuple(used))
+
+    @cached_property
+    def _lookup(self) -> Mapping[tuple[str, tuple[Any, ...]], Any]:
+        return {(name, inputs): output for name, table in self._words() for inputs, output in table.rows}
+
+    def _evaluate(self, term: Any, bound: Mapping[str, Any], made: list[int], used: list[int]) -> Any:
         """The e-class of a template under a match, or None; notes the e-nodes and e-classes on the way."""
         if not isinstance(term, Expr):
             return _Literal(term)
         if term.args is None:
             return bound[term.head]
-        values = [self._evaluate(arg, bound, lookup, made, used) for arg in term.args]
+        values = [self._evaluate(arg, bound, made, used) for arg in term.args]
         if any(value is None for value in values):
             return None
         if term.head in PRIMITIVES:
@@ -165,7 +191,7 @@ class Freezer:
         if table is None:
             return None
         inputs = self._inputs(values, table)
-        output = lookup.get((term.head, inputs)) if inputs is not None else None
+        output = self._lookup.get((term.head, inputs)) if inputs is not None else None
         if output is not None and table.output_sort == "T":
             index = self.index_of.get((term.head, inputs or ()))
             made.extend([index] if index is not None else [])

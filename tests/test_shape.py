@@ -44,7 +44,7 @@ LAYERS = (
     {"__init__"},
     {"bench"},
     {"coverage"},
-    {"decisions"},
+    {"decisions", "workshop"},
     {"cli"},
 )
 """A module imports from its own layer or an earlier one. Names are first components below `qegraph`."""

@@ -142,6 +142,9 @@ class Constructor:
 CONSTRUCTORS: dict[str, Constructor] = {}
 """All words, by egglog name, in the order they are declared."""
 
+BUILDERS: dict[Any, str] = {}
+"""The functions that build them -> egglog name."""
+
 P = ParamSpec("P")
 R = TypeVar("R", bound=Expr)
 SORTS: tuple[type[Expr], ...] = (Tensor, QParams, Kind, UnaryFn, Move, Dims, Number, Integer, Text, Tensors)
@@ -172,6 +175,7 @@ def constructor(name: str, commutative: bool = False) -> Callable[[Callable[P, R
                     raise WordError(_misplaced(made, at, arg))
             return result(name, args)
 
+        BUILDERS[build] = name
         return build
 
     return declare
