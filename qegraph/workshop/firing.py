@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from qegraph.bench.table import Table
@@ -12,7 +12,6 @@ from qegraph.freeze import Match
 from qegraph.lang.rule import Rule
 from qegraph.pricing import price
 from qegraph.search import Search, search
-from qegraph.snapshot import ENode
 from qegraph.workshop.subjects import Subject
 
 
@@ -49,23 +48,25 @@ def coverage(subjects: Iterable[Subject], rules: Sequence[Rule]) -> Iterator[Cov
 def firings(found: Search, selection: Selection) -> dict[str, Firing]:
     """By rule, in the order of the search's rules."""
     matches = [(rule.name, match) for rule in found.rules for match in found.freezer.matches(rule)]
-    kept = _kept(found.snapshot.nodes, selection, [match for _, match in matches])
+    kept = _kept(found, selection, [match for _, match in matches])
     total = Counter(name for name, _ in matches)
     lasting = Counter(name for at, (name, _) in enumerate(matches) if at in kept)
     return {rule.name: Firing(total[rule.name], lasting[rule.name]) for rule in found.rules}
 
 
-def _kept(nodes: Sequence[ENode], selection: Selection, matches: Sequence[Match]) -> set[int]:
+def _kept(found: Search, selection: Selection, matches: Sequence[Match]) -> set[int]:
     """Which matches have led to what is selected: from that backwards, through what kept matches were found at."""
+    nodes = found.snapshot.nodes
     makers: defaultdict[int, list[int]] = defaultdict(list)
+    made = {index for match in matches for index in match.right}
     stack = list(selection.choice.values())
     kept: set[int] = set()
     for at, match in enumerate(matches):
         for index in match.right:
             if nodes[index].eclass == match.eclass:
                 makers[index].append(at)
-        if not match.right and selection.choice.get(match.eclass, match.left[-1]) not in match.left:
-            kept.add(at)  # the right side is a variable, and the value is not computed as on the left
+        if not match.right and _replaced(found, selection, match, made):
+            kept.add(at)
             stack.extend(match.left)
     seen: set[int] = set()
     while stack:
@@ -77,6 +78,16 @@ def _kept(nodes: Sequence[ENode], selection: Selection, matches: Sequence[Match]
             kept.add(at)
             stack.extend(matches[at].left)
     return kept
+
+
+def _replaced(found: Search, selection: Selection, match: Match, made: Set[int]) -> bool:
+    """The right side is a variable, and stands for the left one: another e-node computes the value, one that a rule has
+    made or that was another value of the source.
+    """
+    there = selection.choice.get(match.eclass)
+    if there is None or there in match.left:
+        return False
+    return there in made or len(found.snapshot.sources.get(match.eclass, ())) > 1
 
 
 def coverage_table(found: Sequence[Coverage]) -> Table:

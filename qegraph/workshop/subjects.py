@@ -62,13 +62,13 @@ def _moves(length: int) -> Any:
 
 
 def _elementwise(length: int) -> Any:
-    """A linear, then factors, biases and functions in turn."""
+    """A linear, then factors and functions in turn, and a bias."""
 
     def run(m: Linear, x: Tensor) -> Tensor:
         z = m(dq(x))
         for step in range(length):
-            z = F.relu(z * (1.5 + step) + 0.25).clamp(-1.0, 5.0 + step)
-        return q(z, OUT)
+            z = F.relu(z * (1.5 + step)).clamp(-1.0, 5.0 + step)
+        return q(z + 0.25, OUT)
 
     return run, [Linear(16, 16)], [_codes(4, 16)]
 
