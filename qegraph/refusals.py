@@ -20,7 +20,10 @@ def _sort(name: str) -> str:
 _MESSAGES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"Unbound function (\S+)", lambda m: f"there is no relation, function or word {m[1]}{nearest(m[1], _KNOWN)}"),
     (r"Unbound symbol (\S+)", lambda m: f"{m[1]} is bound nowhere"),
-    (r"Variable (\S+) is ungrounded", lambda m: f"{m[1]} is bound nowhere: no left side and no fact says what it is"),
+    (
+        r"Variable (\S+) is ungrounded",  # egglog's own name for what is computed, where that is it
+        lambda m: f"{m[1].removeprefix('@')} is bound nowhere: no left side and no fact says what it is",
+    ),
     (r"Arity mismatch, expected (\d+) args: (.*)", lambda m: f"`{m[2]}` must have {m[1]} arguments"),
     (
         r"Expect expression (.*) to have type (\S+), but get type (\S+)",

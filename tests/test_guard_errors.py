@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from builders import net
 from mistakes import Mistake, refused
 
+import qegraph
+from qegraph.encode import SORTS
+from qegraph.engine import Engine
 from qegraph.errors import RuleError
-from qegraph.lang import Tensor, add, is_constant, rewrite, rule
+from qegraph.lang import Tensor, add, cast, is_constant, relu, rewrite, rule, unary
+from qegraph.lang.relations import DECLARATIONS
 from qegraph.lang.rule import Guard, Rewrite
+from qegraph.lang.terms import CONSTRUCTORS
 from qegraph.rule_files import load
 
 MISTAKES: dict[str, Mistake] = {
@@ -216,6 +223,46 @@ def test_a_word_that_isn_t_imported(tmp_path: Path) -> None:
     path.write_text("FLOAT = real('float32')")
     with pytest.raises(RuleError, match=r"mine\.py:1: real isn't imported; write `from qegraph.lang import real`"):
         load([path])
+
+
+REFUSED = {
+    "(rule ((= x (Add y z)) (constnat y)) ((union x y)) :ruleset r)": "no relation, function or word constnat; did you",
+    "(rule ((= x (Add y z)) (positive y)) ((union x y)) :ruleset r)": "`y` stands where QParams is expected, and is",
+    "(rule ((= x (Add y z)) (constant y z)) ((union x y)) :ruleset r)": r"`\(constant y z\)` must have 1 arguments",
+    "(rule ((= x (Add y z))) ((union x w)) :ruleset r)": "w is bound nowhere",
+    "(rule ((= x (Add y z)) (< n 3)) ((union x y)) :ruleset r)": "is bound nowhere: no left side and no fact says",
+    "(rule ((= x (Add y z)) ((union x y)) :ruleset r)": "it can't be read: unexpected end of file",
+    '(rule ((= x (Add y z)) (= 3.0 (+ 1 "a"))) ((union x y)) :ruleset r)': "`1` stands where Text is expected",
+    "(run-schedule (run nothing))": "it can't be run; the engine's own message is the cause of this error",
+}
+
+
+@pytest.mark.parametrize("statement", REFUSED)
+def test_egglog_refuses_in_our_words(statement: str) -> None:
+    engine = Engine()
+    for line in (
+        *SORTS,
+        *(each.declaration for each in CONSTRUCTORS.values()),
+        *DECLARATIONS.split("\n"),
+        "(ruleset r)",
+    ):
+        if line:
+            engine.run(line)
+    with pytest.raises(RuleError, match=REFUSED[statement]) as raised:
+        engine.run(statement, "of rule mine at mine.py:3")
+    assert "of rule mine at mine.py:3" in str(raised.value) and raised.value.__cause__ is not None
+
+
+def test_rules_that_contradict_each_other() -> None:
+    @rule
+    def halved(x: Tensor) -> Rewrite:
+        """relu(x) = relu(x), in half precision"""
+        return rewrite(unary(relu(), x)).to(cast(x, "float16"))
+
+    x = torch.randn(4)
+    gm = net(lambda x: torch.relu(x), [], [x])
+    with pytest.raises(RuleError, match="some rule makes two values equal that differ in dtype; leave new rules out"):
+        qegraph.optimize(gm, rules=["default", halved])
 
 
 def test_guards_share_the_variables_they_bind() -> None:

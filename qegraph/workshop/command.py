@@ -158,14 +158,15 @@ def _show(lines: Iterable[Checked]) -> int:
 
 
 def _coverage(args: argparse.Namespace) -> int:
-    from qegraph import bench, zoo
+    from qegraph import zoo
     from qegraph.load_rules import select
     from qegraph.workshop import firing
     from qegraph.workshop.subjects import models
 
     rules = select(["default", *args.rules])
     found = list(firing.coverage(models(args.models or zoo.names(), args.size, _progress()), rules))
-    bench.show([firing.coverage_table(found)])
+    for line in firing.as_text(found):
+        print(line)
     never = firing.never(found)
     print(f"{len(never)} of {len(rules)} rules match in none of these models: {', '.join(never) or '-'}")
     return 0

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from qegraph.bench.table import Table
 from qegraph.extract import Selection
 from qegraph.freeze import Match
 from qegraph.lang.rule import Rule
@@ -26,7 +25,7 @@ class Firing:
     kept: int = 0
 
     def __str__(self) -> str:
-        return f"{self.kept} of {self.matches}" if self.matches else "-"
+        return f"{self.kept}/{self.matches}" if self.matches else "-"
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,16 @@ def _replaced(found: Search, selection: Selection, match: Match, made: Set[int])
     return there in made or len(found.snapshot.sources.get(match.eclass, ())) > 1
 
 
-def coverage_table(found: Sequence[Coverage]) -> Table:
-    """A row for each rule that matched somewhere; a column for each model."""
+def as_text(found: Sequence[Coverage]) -> Iterator[str]:
+    """A line for each rule that matched somewhere, kept/matches in a column for each model; which those are, below."""
     names = list(dict.fromkeys(name for each in found for name in each.firings))
-    rows = [(name, *(str(each.firings.get(name, Firing())) for each in found)) for name in names]
-    matched = tuple(row for row in rows if any(cell != "-" for cell in row[1:]))
-    return Table("Kept in the graph, of matches", ("rule", *(each.model for each in found)), matched)
+    width = max(map(len, names), default=0)
+    yield "".join(["".ljust(width), *(str(number).rjust(8) for number in range(1, len(found) + 1))])
+    for name in names:
+        cells = [str(each.firings.get(name, Firing())) for each in found]
+        if any(cell != "-" for cell in cells):
+            yield "".join([name.ljust(width), *(cell.rjust(8) for cell in cells)])
+    yield ", ".join(f"{number} {each.model}" for number, each in enumerate(found, 1))
 
 
 def never(found: Sequence[Coverage]) -> list[str]:
