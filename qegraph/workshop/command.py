@@ -158,13 +158,14 @@ def _show(lines: Iterable[Checked]) -> int:
 
 
 def _coverage(args: argparse.Namespace) -> int:
-    from qegraph import zoo
+    from qegraph import bench, zoo
     from qegraph.load_rules import select
     from qegraph.workshop import firing
     from qegraph.workshop.subjects import models
 
     rules = select(["default", *args.rules])
-    found = list(firing.coverage(models(args.models or zoo.names(), args.size, _progress()), rules))
+    with bench.threads(1):
+        found = list(firing.coverage(models(args.models or zoo.names(), args.size, _progress()), rules))
     for line in firing.as_text(found):
         print(line)
     never = firing.never(found)
