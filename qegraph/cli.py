@@ -211,6 +211,18 @@ def _run_why_not(args: argparse.Namespace) -> int:
     return run(args)
 
 
+def _configure_rules(parser: argparse.ArgumentParser) -> None:
+    from qegraph.workshop import command
+
+    command.configure(parser)
+
+
+def _run_rules(args: argparse.Namespace) -> int:
+    from qegraph.workshop import command
+
+    return command.run(args)
+
+
 @contextmanager
 def _quiet() -> Generator[None]:
     """Hide what torch and torchao say about their own internals; a result must not drown in it."""
@@ -243,6 +255,7 @@ COMMANDS = (
     Command("egraph", "write a model's saturated e-graph as extraction-gym JSON", _configure_egraph, _run_egraph),
     Command("extract", "the cheapest program in such an e-graph", _configure_extract, _run_extract),
     Command("why-not", "why a rule didn't apply at a node, and what would help", _configure_why_not, _run_why_not),
+    Command("rules", "write, list, check and weigh rules", _configure_rules, _run_rules),
 )
 
 

@@ -17,6 +17,7 @@ import egglog.bindings as egg
 
 from qegraph.errors import RuleError
 from qegraph.lang.terms import Expr
+from qegraph.refusals import in_words
 
 _SPAN = egg.RustSpan("", 0, 0)
 _CHUNK = 200
@@ -142,5 +143,5 @@ def _translated(error: BaseException, statement: str, where: str) -> BaseExcepti
     """Rust panics are BaseExceptions; everything egglog says becomes a RuleError, everything else passes."""
     if isinstance(error, egg.EggSmolError) or type(error).__name__ == "PanicException":
         place = f" {where}" if where else ""
-        return RuleError(f"the e-graph engine refused `{statement}`{place}: {error}")
+        return RuleError(f"the e-graph engine refused `{statement}`{place}: {in_words(str(error))}")
     return error

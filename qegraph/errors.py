@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class QegraphError(Exception):
     """Base of every error raised on purpose by qegraph."""
@@ -15,9 +18,19 @@ class RuleError(QegraphError):
     """A rule is malformed, or two rules contradict each other. Names the rule and where it is defined."""
 
 
+class WordError(QegraphError, TypeError):
+    """A word of the rule language is used wrongly. Inside a rule it becomes a RuleError that names rule and line."""
+
+
 class RequirementError(QegraphError):
     """`require="int8"` was asked for and a quantized matmul or convolution stays float."""
 
 
 class Unsupported(QegraphError):
     """The graph can't be optimised soundly; `optimize` returns it unchanged and reports this reason."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: "; did you mean X?", or nothing if no known name is near."""
+    near = get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

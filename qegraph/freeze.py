@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,26 +11,13 @@ from typing import Any
 from qegraph.compile_rules import match_table, orders
 from qegraph.engine import Engine, Row, Table
 from qegraph.evidence import Evidence, Step
+from qegraph.lang.primitives import PRIMITIVES
 from qegraph.lang.rule import Rule
 from qegraph.lang.terms import CONSTRUCTORS, Expr
 from qegraph.program import Program, Ref, map_refs
 from qegraph.snapshot import ClassRef, Data, ENode, Snapshot
 
 _DATA_SORTS = ("Q", "K", "F", "M")
-
-PRIMITIVES: Mapping[str, Callable[..., Any]] = {
-    "+": operator.add,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "max": max,
-    "min": min,
-    "to-f64": float,
-    "vec-of": lambda *items: items,
-    "vec-empty": tuple,
-    "vec-push": lambda items, item: (*items, item),
-    "vec-pop": lambda items: items[:-1],
-}
-"""egglog's primitives that right sides of rules use, in Python: to find again what a match made."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -13,8 +12,7 @@ from qegraph._torch import codegen_of
 from qegraph.capture import capture
 from qegraph.emit import META
 from qegraph.errors import CaptureError, RequirementError, Unsupported
-from qegraph.lang.rule import Rule
-from qegraph.load_rules import select
+from qegraph.load_rules import RuleItem, select
 from qegraph.logs import log_rules, log_stages
 from qegraph.pricing import CostFunction, Source, Target, price
 from qegraph.report import Report
@@ -26,7 +24,7 @@ def optimize(
     gm: fx.GraphModule | torch.export.ExportedProgram,
     example_inputs: Sequence[Any] | None = None,
     *,
-    rules: Sequence[Rule | str | Path] | None = None,
+    rules: Sequence[RuleItem] | None = None,
     cost: CostFunction | Source = "estimated",
     budget: Budget | None = None,
     require: Literal["int8"] | None = None,
@@ -37,7 +35,8 @@ def optimize(
     gm              an fx graph with quantize/dequantize operators: what torchao's `convert_pt2e` gives, or decomposed.
                     It is not modified; constants are shared with the result.
     example_inputs  the arguments of a call, needed only where the graph doesn't say its inputs' shapes.
-    rules           rules, names of shipped rules, or paths of rule files; all shipped exact rules by default.
+    rules           see `qegraph.load_rules.select`: "default", names to add or "-NAME" to take away, rules, paths
+                    of files and folders, modules, "pack:NAME" of an installed pack; all shipped exact ones by default.
     cost            "estimated", from this machine's rates if `qegraph calibrate` has measured them; "measured": kernels
                     that can change the choice are timed here, once; or a function that gives the µs of an e-node. The
                     sum over the selected e-nodes is minimised.

@@ -64,13 +64,14 @@ def _reached(engine: Engine, budget: Budget, rounds: int, seconds: float, held: 
         return f"{rounds} rounds"
     if seconds > budget.seconds:
         return f"{budget.seconds:g} s"
-    if budget.nodes is not None and _nodes(engine) > budget.nodes:
+    if budget.nodes is not None and size(engine) > budget.nodes:
         return f"{budget.nodes} e-nodes"
     if budget.memory is not None and resident() - held > budget.memory:
         return f"{budget.memory:g} MiB of growth"
     return ""
 
 
-def _nodes(engine: Engine) -> int:
+def size(engine: Engine) -> int:
+    """E-nodes of values."""
     sizes = engine.sizes()
     return sum(sizes.get(name, 0) for name, each in CONSTRUCTORS.items() if each.sort == "T")

@@ -31,7 +31,7 @@ LAYERS = (
         "extract",
         "zoo",
     },
-    {"facts", "engine", "compile_rules", "load_rules", "capture"},
+    {"facts", "engine", "compile_rules", "load_rules", "rule_files", "refusals", "capture"},
     {"ops"},
     {"encode", "saturate", "schedule"},
     {"evidence", "freeze"},
@@ -48,7 +48,7 @@ LAYERS = (
     {"__init__"},
     {"bench"},
     {"coverage"},
-    {"decisions"},
+    {"decisions", "workshop"},
     {"cli"},
 )
 """A module imports from its own layer or an earlier one. Names are first components below `qegraph`."""

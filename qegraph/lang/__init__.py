@@ -1,12 +1,12 @@
 """The language rules are written in: terms, the vocabulary, guards, `rewrite` and `@rule`."""
 
+from qegraph.lang.define import rule as rule
 from qegraph.lang.family_guards import *  # noqa: F403
 from qegraph.lang.guards import *  # noqa: F403
 from qegraph.lang.kernel_guards import *  # noqa: F403
 from qegraph.lang.rule import Guard as Guard
 from qegraph.lang.rule import Rule as Rule
 from qegraph.lang.rule import rewrite as rewrite
-from qegraph.lang.rule import rule as rule
 from qegraph.lang.scale_guards import *  # noqa: F403
 from qegraph.lang.terms import Dims as Dims
 from qegraph.lang.terms import Integer as Integer

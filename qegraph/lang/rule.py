@@ -1,14 +1,20 @@
-"""One definition per rule: pattern, guards, replacement, law and name in one record; all else derives from it."""
+"""One definition per rule: pattern, guards, replacement, law and name in one record; all else derives from it.
+
+`qegraph.lang.define` makes the records, and refuses what is no rule.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, get_type_hints
+from typing import Any
 
-from qegraph.errors import RuleError
-from qegraph.lang.terms import Expr, Tensor, subterms
+from qegraph.errors import WordError
+from qegraph.lang.terms import Expr, Tensor, described
+
+KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+"""What names of rules and guards match, whole."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +24,8 @@ class Guard:
     facts   egglog facts, evaluated in the e-graph; `binds` are the variables they introduce.
     reason  the sentence shown when the guard is the first to fail, with what its facts are about there.
     fix     what the author of the graph can do about it; empty if nothing but what the reason says.
+
+    Raises WordError for a name that isn't kebab-case, an empty reason, or facts that aren't a tuple of texts.
     """
 
     name: str
@@ -25,6 +33,19 @@ class Guard:
     facts: tuple[str, ...]
     binds: tuple[Expr, ...] = ()
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        if not KEBAB.fullmatch(self.name):
+            raise WordError(f'guard {self.name!r}: its name must be words with dashes, as in "is-constant"')
+        if not self.reason.strip():
+            raise WordError(
+                f"guard {self.name} has no reason; say in words what must hold: it is shown when it doesn't"
+            )
+        given: Any = self.facts
+        if not isinstance(given, tuple) or not given or not all(isinstance(fact, str) for fact in given):
+            raise WordError(
+                f'guard {self.name}: facts must be a tuple of texts, as in ("(constant x)",), got {given!r}'
+            )
 
 
 @dataclass(frozen=True)
@@ -43,11 +64,15 @@ class Rewrite:
     guards: tuple[Guard, ...] = ()
     is_one_way: bool = False
 
-    def and_(self, lhs: Tensor) -> _Left:
+    def and_(self, lhs: Tensor) -> Left:
         """`rewrite(a).to(b).and_(c).to(d)`: wherever a and c both stand and the guards hold."""
-        return _Left(lhs, self.equalities)
+        return Left(_left(lhs), self.equalities)
 
     def when(self, *guards: Guard) -> Rewrite:
+        """Raises WordError for what is no guard."""
+        for at, guard in enumerate(guards, 1):
+            if not isinstance(guard, Guard):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise WordError(f".when(...): argument {at} must be a guard, got {_no_guard(guard)}")
         return replace(self, guards=self.guards + guards)
 
     def one_way(self) -> Rewrite:
@@ -55,18 +80,45 @@ class Rewrite:
         return replace(self, is_one_way=True)
 
 
+def _no_guard(found: Any) -> str:
+    if isinstance(found, tuple):
+        return "a tuple; where a condition is several guards, put a star before it: .when(*kernel_reads_weight(...))"
+    if isinstance(found, bool):
+        return f"{found}, which Python found out about the variables themselves; e.g. same_shape(x, y) is a guard"
+    if callable(found):
+        return f"{described(found)}; a guard is called with what it is about"
+    return described(found)
+
+
 @dataclass(frozen=True)
-class _Left:
+class Left:
+    """A left side that still waits for its right one."""
+
     lhs: Tensor
     before: tuple[Equality, ...] = ()
 
     def to(self, rhs: Tensor) -> Rewrite:
+        """Raises WordError if rhs is no value."""
+        if not isinstance(rhs, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            hint = f"; a number is scalar({rhs})" if isinstance(rhs, (int, float)) else ""
+            raise WordError(f".to(...) must be a Tensor, as the left side is, got {described(rhs)}{hint}")
         return Rewrite((*self.before, Equality(self.lhs, rhs)))
 
 
-def rewrite(lhs: Tensor) -> _Left:
-    """`rewrite(lhs).to(rhs).when(guards)`: wherever lhs stands and the guards hold, rhs is equal to it."""
-    return _Left(lhs)
+def rewrite(lhs: Tensor) -> Left:
+    """`rewrite(lhs).to(rhs).when(guards)`: wherever lhs stands and the guards hold, rhs is equal to it.
+
+    Raises WordError for a left side that is no term, or matches every value.
+    """
+    return Left(_left(lhs))
+
+
+def _left(lhs: Tensor) -> Tensor:
+    if not isinstance(lhs, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise WordError(f"rewrite(...) must be a Tensor, got {described(lhs)}")
+    if lhs.is_variable:
+        raise WordError(f"rewrite({lhs}) would match every value; the left side must be a word, as in add({lhs}, y)")
+    return lhs
 
 
 @dataclass(frozen=True)
@@ -90,50 +142,6 @@ class Rule:
     exact: bool = True
     one_way: bool = False
 
-
-def rule(function: Callable[..., Rewrite] | None = None, *, exact: bool = True) -> Any:
-    """Make the function a `Rule`: its name is the rule's name, its parameters the pattern variables."""
-    if function is None:
-        return lambda actual: _make(actual, exact)  # pyright: ignore[reportUnknownLambdaType]
-    return _make(function, exact)
-
-
-def _make(function: Callable[..., Rewrite], exact: bool) -> Rule:
-    name = function.__name__.replace("_", "-")
-    code = function.__code__
-    where = f"{code.co_filename}:{code.co_firstlineno}"
-    law = inspect.getdoc(function)
-    if not law:
-        raise RuleError(f"rule {name} at {where} has no docstring; expected its law in one line")
-    hints = get_type_hints(function)
-    variables: dict[str, Expr] = {}
-    for parameter in inspect.signature(function).parameters:
-        sort = hints.get(parameter)
-        if not (isinstance(sort, type) and issubclass(sort, Expr)):
-            raise RuleError(f"rule {name} at {where}: parameter {parameter} needs a sort, e.g. `{parameter}: Tensor`")
-        variables[parameter] = sort(parameter)
-    made = function(**variables)
-    made_rule = Rule(
-        name=name,
-        law=law.splitlines()[0],
-        equalities=made.equalities,
-        guards=made.guards,
-        variables={key: value.sort for key, value in variables.items()},
-        where=where,
-        exact=exact,
-        one_way=made.is_one_way,
-    )
-    _check_bound(made_rule)
-    return made_rule
-
-
-def _check_bound(made: Rule) -> None:
-    """Every variable of a right side and every parameter occurs on a left one or is bound by a guard."""
-    bound = {term.head for each in made.equalities for term in subterms(each.lhs) if term.is_variable}
-    bound |= {term.head for guard in made.guards for bind in guard.binds for term in subterms(bind) if term.is_variable}
-    missing = sorted(set(made.variables) - bound)
-    if missing:
-        raise RuleError(
-            f"rule {made.name} at {made.where}: {', '.join(missing)} is never bound; "
-            "every parameter must occur on the left side or be bound by a guard"
-        )
+    @property
+    def file(self) -> str:
+        return self.where.rpartition(":")[0]

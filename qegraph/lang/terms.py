@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar, get_type_hints
 
+from qegraph.errors import WordError
+from qegraph.lang.operators import Refusing
 
-class Expr:
+
+class Expr(Refusing):
     """A term: a variable (`args is None`) or a head applied to arguments. `str()` is its egglog text."""
 
     sort: ClassVar[str]
@@ -127,12 +130,14 @@ def subterms(term: Expr) -> Iterator[Expr]:
 
 @dataclass(frozen=True, slots=True)
 class Constructor:
-    """One word of the vocabulary: its egglog name and sorts."""
+    """One word of the vocabulary: its egglog name and sorts; the name of its function and of that one's operands."""
 
     name: str
     columns: tuple[str, ...]
     sort: str
     commutative: bool = False
+    word: str = ""
+    operands: tuple[str, ...] = ()
 
     @property
     def declaration(self) -> str:
@@ -142,36 +147,92 @@ class Constructor:
 CONSTRUCTORS: dict[str, Constructor] = {}
 """All words, by egglog name, in the order they are declared."""
 
+BUILDERS: dict[Any, str] = {}
+"""The functions that build them -> egglog name."""
+
 P = ParamSpec("P")
 R = TypeVar("R", bound=Expr)
-_SORT_OF_PYTHON = {int: "i64", float: "f64", str: "String"}
+SORTS: tuple[type[Expr], ...] = (Tensor, QParams, Kind, UnaryFn, Move, Dims, Number, Integer, Text, Tensors)
+SORT_OF_PYTHON: dict[Any, type[Expr]] = {int: Integer, float: Number, str: Text, tuple: Dims}
+_PLAIN: dict[str, type] = {each.sort: plain for plain, each in SORT_OF_PYTHON.items()}
 
 
 def constructor(name: str, commutative: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Declare a word of the language; its sorts are read off the function's annotations."""
+    """Declare a word of the language; its sorts are read off the function's annotations.
+
+    The word raises WordError for operands of another number or sort.
+    """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
         hints = get_type_hints(function)
         result = hints.pop("return")
-        columns = tuple(_sort(hint) for hint in hints.values())
-        CONSTRUCTORS[name] = Constructor(name, columns, result.sort, commutative)
+        columns = tuple(_sort(hint).sort for hint in hints.values())
+        made = Constructor(name, columns, result.sort, commutative, function.__name__, tuple(hints))
+        CONSTRUCTORS[name] = made
+        accepted = tuple(_accepted(_sort(hint)) for hint in hints.values())
 
         @wraps(function)
         def build(*args: P.args, **kwargs: P.kwargs) -> R:
-            if kwargs:
-                raise TypeError(f"{function.__name__}() takes its operands by position")
-            if len(args) != len(columns):
-                raise TypeError(f"{function.__name__}() takes {len(columns)} operands, got {len(args)}")
+            if kwargs or len(args) != len(columns):
+                raise WordError(_miscounted(made, args, kwargs))
+            for at, (arg, types) in enumerate(zip(args, accepted, strict=True)):
+                if not isinstance(arg, types) or arg is True or arg is False:
+                    raise WordError(_misplaced(made, at, arg))
             return result(name, args)
 
+        BUILDERS[build] = name
         return build
 
     return declare
 
 
-def _sort(hint: Any) -> str:
+def _sort(hint: Any) -> type[Expr]:
     options = [hint, *getattr(hint, "__args__", ())]
-    for option in options:
-        if isinstance(option, type) and issubclass(option, Expr):
-            return option.sort
-    return _SORT_OF_PYTHON[hint]
+    return next(each for each in options if isinstance(each, type) and issubclass(each, Expr))
+
+
+def _accepted(sort: type[Expr]) -> tuple[type, ...]:
+    """Terms of this sort, and the Python values that are literals of it."""
+    return (sort, _PLAIN[sort.sort]) if sort.sort in _PLAIN else (sort,)
+
+
+def sort_named(sort: str) -> str:
+    """The Python name of an egglog sort."""
+    return next(each.__name__ for each in SORTS if each.sort == sort)
+
+
+def described(value: Any) -> str:
+    """A value in a message: terms with their sort, others with their type."""
+    if isinstance(value, Expr):
+        return f"{value} ({type(value).__name__})"
+    name = getattr(value, "__name__", None)
+    return f"the function {name}" if callable(value) and name else f"{value!r} ({type(value).__name__})"
+
+
+def _miscounted(made: Constructor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    signature = ", ".join(f"{name}: {sort_named(sort)}" for name, sort in zip(made.operands, made.columns, strict=True))
+    head = f"{made.word}({signature}) takes {len(made.columns)} operands, by position"
+    if kwargs:
+        return f"{head}; got {', '.join(f'{key}=' for key in kwargs)}: leave the name out"
+    missing = made.operands[len(args) :]
+    return f"{head}; got {len(args)}" + (f": {', '.join(missing)} missing" if missing else "")
+
+
+def _misplaced(made: Constructor, at: int, found: Any) -> str:
+    """What operand `at` of a word should have been; and what to write instead, where that is plain."""
+    wanted = made.columns[at]
+    message = (
+        f"{made.word}: operand {at + 1}, {made.operands[at]}, must be {sort_named(wanted)}, got {described(found)}"
+    )
+    if callable(found):
+        return f"{message}; a word is called: {getattr(found, '__name__', 'word')}()"
+    if wanted == "T" and isinstance(found, (int, float, Number)):
+        return f"{message}; a number among tensors is scalar({found})"
+    if wanted == "f64" and isinstance(found, int):
+        return f"{message}; write {float(found)}"
+    if wanted == "f64" and isinstance(found, Integer):
+        return f'{message}; write Number.of("to-f64", {found})'
+    if wanted == "Dims" and isinstance(found, list):
+        return f"{message}; write vec(...)"
+    makers = [each.word for each in CONSTRUCTORS.values() if each.sort == wanted]
+    return f"{message}; {sort_named(wanted)} are made by {', '.join(makers[:5])}" if 0 < len(makers) < 12 else message

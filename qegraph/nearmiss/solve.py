@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from qegraph.compile_rules import swaps
-from qegraph.freeze import PRIMITIVES
+from qegraph.lang.primitives import PRIMITIVES
 from qegraph.lang.terms import CONSTRUCTORS, Expr
 from qegraph.nearmiss.tables import Tables
 from qegraph.snapshot import Data

@@ -13,7 +13,7 @@ from torch import fx
 from torch.fx.node import map_arg
 from torch.fx.proxy import GraphAppendingTracer
 
-from qegraph.freeze import PRIMITIVES
+from qegraph.lang.primitives import PRIMITIVES
 from qegraph.lang.terms import Dims, Expr, Tensor
 from qegraph.ops import MEANINGS
 from qegraph.snapshot import Data
