@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -269,33 +266,3 @@ def test_check_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert shown.endswith("1 rules checked: 1 finding\n")
     assert main(["rules", "check", "gemm-int9", "--no-growth", "--no-proof"]) == 2
     assert "there is no rule gemm-int9; did you mean gemm-int8?" in capsys.readouterr().err
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What `qegraph.prove` gives, as far as `check` reads it."""
-
-    refuted: bool
-    script: str = "print('x = 3')"
-
-    def __str__(self) -> str:
-        return "times-one: 20 instances: 1 wrong" if self.refuted else "times-one: 20 instances: 20 exact"
-
-
-@pytest.mark.parametrize("refuted", [False, True])
-def test_proofs_are_shown(
-    refuted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def prove(rules: Sequence[Rule], *, instances: int, seed: int, jobs: int) -> Iterator[Proof]:
-        assert (instances, seed, jobs) == (20, 3, 1)
-        return (Proof(refuted) for _ in rules)
-
-    module = ModuleType("qegraph.prove")
-    vars(module)["prove"] = prove
-    monkeypatch.setitem(sys.modules, "qegraph.prove", module)
-    path, _ = new("times-one", tmp_path)
-    asked = ["--instances", "20", "--seed", "3", "--jobs", "1", "--no-growth", "--rules", str(path)]
-    assert main(["rules", "check", *asked]) == int(refuted)
-    shown = capsys.readouterr().out
-    assert "times-one: 20 instances: 20 exact\n" in shown or refuted
-    assert ("    print('x = 3')" in shown and "proof: times-one: 20 instances: 1 wrong" in shown) == refuted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from qegraph.encode import Encoder, declared
 from qegraph.engine import Engine
 from qegraph.extract import extract
 from qegraph.freeze import Freezer
-from qegraph.lang.rule import Equality, Rule
+from qegraph.lang.rule import Rule
 from qegraph.lang.terms import Expr, Tensor, Tensors
 from qegraph.lang.vocabulary import rearrange
 from qegraph.ops import WORDS
@@ -185,6 +186,9 @@ def _built_sides(
         elif (name, inputs) in old:
             costs[index] = _OLD
     evidence = freezer.evidence([rule])
+    made: defaultdict[int, set[int]] = defaultdict(set)
+    for match in freezer.matches(rule):
+        made[match.eclass].update(match.right[-1:])
     right: dict[int, fx.GraphModule | Exception] = {}
     for number in matched:
         roots = loader.roots[number]
@@ -195,11 +199,9 @@ def _built_sides(
         )
         view = replace(snapshot, roots=tuple(freezer.value_class[index] for index in roots))
         selection = extract(view, costs)
-        if selection.cost >= _NEVER or any(
-            _stays(snapshot.nodes[selection.choice[root]].op, costs[selection.choice[root]], each)
-            for root, each in zip(view.roots, rule.equalities, strict=True)
-        ):
-            continue
+        chosen = {root: selection.choice[root] for root in view.roots}
+        if selection.cost >= _NEVER or any(made[root] and index not in made[root] for root, index in chosen.items()):
+            continue  # the left side again: the right one is a step on the way to what can be emitted
         try:
             right[number] = Emitter(own, loader, freezer, view, selection, evidence).run()
         except Exception as error:  # whatever it is, this instance has no right side
@@ -212,11 +214,6 @@ def _built_sides(
     return Sides(
         tuple(samples[number] for number in matched), left, {order[number]: each for number, each in right.items()}
     )
-
-
-def _stays(op: str, cost: float, equality: Equality) -> bool:
-    """What was chosen is the left side again: the right one is a step on the way to what can be emitted."""
-    return cost == _OLD and op == equality.lhs.head and not equality.rhs.is_variable
 
 
 def _visible(value: Value, sample: Sample) -> Value:

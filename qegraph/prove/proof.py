@@ -87,7 +87,7 @@ class Proof:
         return told
 
 
-def prove(rules: Sequence[Rule], *, instances: int = 200, seed: int = 0, jobs: int = 1) -> Iterator[Proof]:
+def prove(rules: Sequence[Rule], instances: int = 200, seed: int = 0, jobs: int = 1) -> Iterator[Proof]:
     """A proof for each rule, in their order.
 
     instances  at least so many for a rule. jobs  processes; with more than one, a kernel that takes its process down

@@ -16,13 +16,14 @@ import torch
 
 from qegraph.kernels import FLOATS
 from qegraph.lang.rule import Rule
-from qegraph.lang.terms import Expr, Tensor, subterms
+from qegraph.lang.terms import Expr, QParams, Tensor, subterms
 from qegraph.lang.vocabulary import (
     absent,
     conv,
     expand,
-    fn,
+    identity,
     leaf,
+    linear,
     move,
     nothing,
     permute,
@@ -191,12 +192,10 @@ class Sampler:
 
     def _accumulator(self, name: str, want: Want) -> Tensor:
         """A contraction of codes with a float output, at times rearranged."""
-        parts = {each: f"{name}.{each}" for each in ("x", "w", "b")}
-        kind = self.pick(Expr("Linear", ()), Expr("Linear", ()), conv(vec(1, 1), vec(1, 1), vec(1, 1), 1))
-        pattern = qgemm(
-            kind, Tensor(parts["x"]), Expr(f"{name}.qx"), Tensor(parts["w"]), Expr(f"{name}.qw"), Tensor(parts["b"]),  # type: ignore[arg-type]
-            nothing(), absent(), fn("identity", 0.0, 0.0), real("float32"),
-        )  # fmt: skip
+        x, w, b = (Tensor(f"{name}.{each}") for each in ("x", "w", "b"))
+        qx, qw = (QParams(f"{name}.{each}") for each in ("qx", "qw"))
+        kind = self.pick(linear(), linear(), conv(vec(1, 1), vec(1, 1), vec(1, 1), 1))
+        pattern = qgemm(kind, x, qx, w, qw, b, nothing(), absent(), identity(), real("float32"))
         if want.shape is None and self.chance(0.15):
             inner = self.tensor(pattern, Want(dtype="float32"))
             return move(self.rearrangement(tuple(self.value(inner).shape)), inner)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qegraph.lang.rule import Rule
+from qegraph.prove.stamps import told
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def catalogue(rules: Iterable[Rule]) -> list[Entry]:
             rule.law,
             trust(rule),
             tuple(dict.fromkeys(guard.name for guard in rule.guards)),
-            stamp_of(rule),
+            told(rule),
             place(rule.where),
         )
         for rule in rules
@@ -47,11 +48,6 @@ def trust(rule: Rule) -> str:
     if not rule.exact:
         return "precision-changing"
     return "one-way" if rule.one_way else "exact"
-
-
-def stamp_of(rule: Rule) -> str:
-    """What a proof of the rule has shown; empty without one."""
-    return ""
 
 
 def place(where: str) -> str:

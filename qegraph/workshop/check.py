@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from qegraph.lang.rule import Rule
+from qegraph.prove import Proof, stamps
 from qegraph.workshop import growth
 from qegraph.workshop.duplicates import duplicates
 from qegraph.workshop.findings import Finding
@@ -42,18 +41,21 @@ def grown(rules: Sequence[Rule], among: Sequence[Rule], progress: Progress) -> I
         yield Checked(rule, growth.figure(rule, found), growth.finding(rule, found))
 
 
-def proved(rules: Sequence[Rule], instances: int, seed: int, jobs: int) -> Iterator[Checked] | None:
-    """Each rule's two sides compared on many instances; None where this installation has no `qegraph.prove`."""
-    try:
-        module: Any = importlib.import_module("qegraph.prove")
-    except ModuleNotFoundError as error:
-        if error.name != "qegraph.prove":
-            raise
-        return None
-    proofs = module.prove(rules, instances=instances, seed=seed, jobs=jobs)
-    return (_of_proof(rule, proof) for rule, proof in zip(rules, proofs, strict=True))
+def stamped(rules: Sequence[Rule]) -> list[Finding]:
+    """Stamps that no longer say anything about their rules."""
+    found = ((rule, stamps.stamp_of(rule)) for rule in rules)
+    reasons = ((rule, stamps.stale(rule, each)) for rule, each in found if each is not None)
+    return [Finding(rule, "stale stamp", f"{reason}; prove it anew: --stamp") for rule, reason in reasons if reason]
 
 
-def _of_proof(rule: Rule, proof: Any) -> Checked:
-    refuted = Finding(rule, "proof", str(proof)) if proof.refuted else None
-    return Checked(rule, str(proof).removeprefix(f"{rule.name}: "), refuted, proof.script if refuted else "")
+def proved(proofs: Iterable[Proof]) -> Iterator[Checked]:
+    """Each rule's two sides compared on many instances."""
+    return map(_of_proof, proofs)
+
+
+def _of_proof(proof: Proof) -> Checked:
+    told = str(proof).removeprefix(f"{proof.rule.name}: ")
+    if proof.outcome not in ("refuted", "too few"):
+        return Checked(proof.rule, told)
+    why = "".join(f"\n    {reason}" for reason in proof.reasons)
+    return Checked(proof.rule, told, Finding(proof.rule, "proof", told + why), proof.script)

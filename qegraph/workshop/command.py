@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qegraph.lang.rule import Rule
+    from qegraph.prove import Proof
     from qegraph.workshop.check import Checked
 
 
@@ -35,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--instances", type=int, default=200, help="of a proof (default 200)")
     check.add_argument("--seed", type=int, default=0, help="of a proof (default 0)")
     check.add_argument("--jobs", type=int, default=2, help="processes of a proof (default 2)")
+    check.add_argument("--stamp", action="store_true", help="keep what was proved, beside the rules")
     _rules_argument(check, "rules beside the shipped ones")
 
     cover = _added(parsers, "coverage", "how often each rule matches in each model, and is kept", _coverage)
@@ -97,10 +99,11 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from qegraph.prove import prove, stamps
     from qegraph.workshop import check
 
     rules, among, failures = _checked(args.names, args.rules)
-    findings = check.static(rules, among)
+    findings = check.static(rules, among) + ([] if args.stamp else check.stamped(rules))
     for failure in failures:
         print(f"FOUND {failure}")
     for finding in findings:
@@ -109,12 +112,18 @@ def _check(args: argparse.Namespace) -> int:
     if args.growth:
         count += _show(check.grown(rules, [rule for rule in among if rule.exact], _progress()))
     if args.proof:
-        proofs = check.proved(rules, args.instances, args.seed, args.jobs)
-        count += _show(proofs or ())
-        if proofs is None:
-            print("not proved: this installation has no qegraph.prove")
+        done: list[Proof] = []
+        count += _show(check.proved(_kept(prove(rules, args.instances, args.seed, args.jobs), done)))
+        for path in stamps.keep(done) if args.stamp else ():
+            print(f"stamped: {path}")
     print(f"{len(rules)} rules checked: {count or 'no'} finding{'' if count == 1 else 's'}")
     return 1 if count else 0
+
+
+def _kept(proofs: Iterable[Proof], done: list[Proof]) -> Iterator[Proof]:
+    for proof in proofs:
+        done.append(proof)
+        yield proof
 
 
 def _checked(names: Sequence[str], items: Sequence[str]) -> tuple[list[Rule], list[Rule], list[str]]:

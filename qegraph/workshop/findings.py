@@ -7,7 +7,7 @@ from typing import Literal
 
 from qegraph.lang.rule import Rule
 
-Check = Literal["duplicate", "unreachable", "growth", "proof"]
+Check = Literal["duplicate", "unreachable", "growth", "stale stamp", "proof"]
 
 
 @dataclass(frozen=True)
