@@ -17,7 +17,10 @@ def next_of_same_operand(left: Tensor, right: Tensor, key: tuple[Expr, ...]) -> 
         "next-of-same-operand",
         "only contractions of the same activation, with the same post-op and output, run as one; their weights, scales "
         "and biases must be constants, and weights stored alike",
-        (f"(= j (next-sibling {' '.join(map(str, key))} {layout} (place {left})))", f"(= (N j) {right})"),
+        (
+            f"(= next-place (next-sibling {' '.join(map(str, key))} {layout} (place {left})))",
+            f"(= (N next-place) {right})",
+        ),
         (left, right),
         fix="let them read one value with the same post-op and output, over constant weights of one layout",
     )
