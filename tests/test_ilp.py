@@ -64,7 +64,7 @@ def test_improves_the_bound_and_stops_in_time(monkeypatch: pytest.MonkeyPatch) -
     assert greedy.lower_bound <= selection.lower_bound <= selection.cost <= greedy.cost
     assert hasty.cost <= greedy.cost
     for each in (selection, hasty):
-        assert each.gap == 0 or "did not finish" in each.notes[0]
+        assert each.gap == 0 or any("did not finish" in note or "greedily" in note for note in each.notes)
 
 
 def test_dense_blocks_without_wide_tables(monkeypatch: pytest.MonkeyPatch) -> None:
