@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
-import warnings
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qegraph.errors import QegraphError
 from qegraph.progress import progress
+from qegraph.quiet import quiet
 
 _NAME = "qegraph"
 
@@ -199,6 +197,18 @@ def _run_extract(args: argparse.Namespace) -> int:
     return extract_file(args.file, args.time_limit, args.json)
 
 
+def _configure_explain(parser: argparse.ArgumentParser) -> None:
+    from qegraph.view.command import configure
+
+    configure(parser)
+
+
+def _run_explain(args: argparse.Namespace) -> int:
+    from qegraph.view.command import run
+
+    return run(args)
+
+
 def _configure_why_not(parser: argparse.ArgumentParser) -> None:
     from qegraph.whynot.command import configure
 
@@ -223,23 +233,6 @@ def _run_rules(args: argparse.Namespace) -> int:
     return command.run(args)
 
 
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Hide what torch and torchao say about their own internals; a result must not drown in it."""
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec", FutureWarning)
-        warnings.filterwarnings("ignore", "To copy construct from a tensor", UserWarning)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
 def _known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in asked if name not in known]
     if unknown:
@@ -254,6 +247,7 @@ COMMANDS = (
     Command("coverage", "which fusions work, by family, here and elsewhere", _configure_coverage, _run_coverage),
     Command("egraph", "write a model's saturated e-graph as extraction-gym JSON", _configure_egraph, _run_egraph),
     Command("extract", "the cheapest program in such an e-graph", _configure_extract, _run_extract),
+    Command("explain", "what became of every call of a model, and why", _configure_explain, _run_explain),
     Command("why-not", "why a rule didn't apply at a node, and what would help", _configure_why_not, _run_why_not),
     Command("rules", "write, list, check and weigh rules", _configure_rules, _run_rules),
 )
@@ -269,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         added.set_defaults(run=command.run)
     args = parser.parse_args(argv)
     try:
-        with _quiet():
+        with quiet():
             return args.run(args)
     except QegraphError as error:
         print(f"{_NAME}: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from qegraph.errors import QegraphError
+from qegraph.quiet import quiet
 
 from .entry import Inputs
 
@@ -25,6 +26,7 @@ def missing_extra(package: str) -> MissingExtra:
     )
 
 
+@quiet()
 def quantize(
     model: nn.Module,
     example_inputs: Inputs,
