@@ -64,7 +64,7 @@ def brightness(tab: Tab) -> int:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_view_expands_on_click_and_explains_on_hover(chromium: Any, scheme: str, tmp_path: Path) -> None:
-    tab = opened(chromium, session().view("stages.0.shortcut.0").html, scheme)
+    tab = opened(chromium, session().view("stages.0.shortcut.0"), scheme)
     page = tab.page
     before = page.locator(".eclass").count()
     assert before > 2 and page.locator(".enode.on").count() >= 2
@@ -117,8 +117,8 @@ def test_ten_thousand_e_nodes_stay_responsive(chromium: Any) -> None:
     of = qegraph.explore(zoo.quantize(model, inputs, calibration_batches=1))
     assert len(of.search.snapshot.nodes) > 5_000
     page = of.view(of.best.report.contractions[60].gemms[0])
-    assert len(page.html) < 3_000_000
-    tab = opened(chromium, page.html, "light")
+    assert len(page) < 3_000_000
+    tab = opened(chromium, page, "light")
     milliseconds = tab.page.evaluate(
         "() => { const begin = performance.now(); document.querySelector('.eclass button').click();"
         " return performance.now() - begin; }"

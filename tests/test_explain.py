@@ -158,6 +158,13 @@ def test_a_cell_that_ends_in_the_report_shows_it() -> None:
     assert report().summary in text and "gemm-int8, post-op, requantize" in text
 
 
+def test_a_cell_that_ends_in_the_page_shows_it_in_a_frame() -> None:
+    page = qegraph.explain(small()[1], format="html")
+    assert cell(page).startswith("<iframe srcdoc=") and "<script" not in cell(page)
+    assert len(repr(page)) < 40, "a notebook keeps this beside the page"
+    assert repr(report()) == str(report())
+
+
 def test_names_are_text_whatever_is_in_them() -> None:
     odd = Report(unchanged='</script><b onload="x">&')
     assert "<b onload" not in cell(odd) and "<b onload" not in FORMATS["html"](odd)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from test_explain import Small, cell, well_formed
 from torch import fx
+from torch.nn import functional
 
 import qegraph
 from qegraph import Session, zoo
@@ -93,6 +94,23 @@ def test_a_contraction_forced_into_floats_is_one() -> None:
     assert session.extract(force={"stages.0.body.0.0": by_position}).module.code == outcome.module.code
 
 
+def test_a_form_with_terms_of_its_own_can_be_forced() -> None:
+    """The average pool as a convolution brings a weight that only its own rule makes."""
+    x = b.image()
+    gm = b.net(_pooled, [], [x])
+    session = qegraph.explore(gm)
+    found = {each.term.partition("(")[0]: each for each in session.choices("avg_pool2d")}
+    assert {"AvgPool", "QGemm"} <= found.keys()
+    outcome = sound(session.extract(force={"avg_pool2d": "QGemm"}), gm, [x])
+    assert [each.kind for each in outcome.report.contractions] == ["average pool"]
+    assert found["QGemm"].total == pytest.approx(outcome.cost)
+    assert session.extract(force={"avg_pool2d": "AvgPool"}).report.contractions == ()
+
+
+def _pooled(x: torch.Tensor) -> torch.Tensor:
+    return functional.avg_pool2d(b.fq(x), 3)
+
+
 def test_without_a_rule_nothing_is_made_by_it() -> None:
     gm, inputs, session = resnet()
     outcome = sound(session.extract(without=["post-op"]), gm, inputs)
@@ -131,8 +149,8 @@ def test_comparison_adds_up() -> None:
 def test_view_holds_the_neighbourhood_and_fetches_nothing() -> None:
     _, _, session = resnet()
     page = session.view("conv2d_1")
-    well_formed(page.html)
-    data = json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', page.html)[0])
+    well_formed(page)
+    data = json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', page)[0])
     words, classes = data["words"], data["classes"]
     assert words[classes[0][0]] == "conv2d_1"
     shown = {words[form[0]] for form in classes[0][2]}
@@ -148,7 +166,7 @@ def test_a_large_graph_is_cut_to_what_is_near() -> None:
     _, _, session = resnet()
     eclass = session.search.freezer.value_class[session.search.program.source_nodes["conv2d_1"]]
     page = picture(session.best, eclass, most=10)
-    data = json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', page.html)[0])
+    data = json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', page)[0])
     assert len(data["classes"]) == 10 and "too far away" in data["title"]
 
 

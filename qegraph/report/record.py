@@ -140,6 +140,8 @@ class Report:
 
         return text(self)
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         from qegraph.report.html import fragment
 

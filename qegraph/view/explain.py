@@ -42,7 +42,7 @@ def explain(module: fx.GraphModule | torch.export.ExportedProgram, format: Forma
 
     format  "text"  a summary, what stayed and why, what it costs, and a table of all contractions.
             "tree"  the optimised graph, and under each of its nodes the nodes of the input it took in.
-            "html"  one self-contained page: the same, and both graphs drawn. No network is used.
+            "html"  one self-contained page: the same, and both graphs drawn. Nothing is fetched.
             "json"  everything; `qegraph.view.record.from_json` makes a `Report` of it again.
             "dot"   the input graph for Graphviz, each group that became one node in a box.
 

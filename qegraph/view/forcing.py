@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 
 from qegraph.search import Search
@@ -16,8 +16,22 @@ def forced(of: Search, costs: Sequence[float], forms: Mapping[int, int]) -> list
     over by an int8 kernel that computes only what reads it. What derives is told by the first match of each rule.
     """
     barred = {index for eclass, form in forms.items() for index in of.snapshot.classes[eclass] if index != form}
-    left = _derivable(of, barred, set(forms.values()))
+    left = _derivable(of, barred, _whole(of, forms.values()))
     return [cost if index in left else inf for index, cost in enumerate(costs)]
+
+
+def _whole(of: Search, forms: Iterable[int]) -> set[int]:
+    """The forms, and what the same matches made below them: a right side is there as a whole, or not at all."""
+    steps = of.evidence.steps
+    found = set(forms)
+    stack = [(index, set(steps.get(index, ()))) for index in found]
+    while stack:
+        index, matches = stack.pop()
+        below = [each for child in of.snapshot.nodes[index].children for each in of.snapshot.classes[child]]
+        made = {each for each in below if each not in found and not matches.isdisjoint(steps.get(each, ()))}
+        found |= made
+        stack.extend((each, matches) for each in made)
+    return found
 
 
 def _derivable(of: Search, barred: set[int], wanted: set[int]) -> set[int]:

@@ -9,11 +9,11 @@ from typing import Any
 from qegraph.report import Drawn, Report
 from qegraph.report.html import fragment
 from qegraph.view.layout import layout
-from qegraph.view.page import build
+from qegraph.view.page import Page, build
 
 
-def page(report: Report) -> str:
-    """The whole document as one string."""
+def page(report: Report) -> Page:
+    """The whole document."""
     made = {each.name: (at, each) for at, each in enumerate(report.after)}
     data = {"before": _graph(report.before, made), "after": _graph(report.after, made)}
     graphs = "".join(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -13,26 +12,28 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 """Of the page: what a browser may load for it is nothing, whatever stands in it."""
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page; shown in a frame of its own where a notebook cell ends in it, so that neither disturbs the other.
+_HEIGHT = 640
+"""Pixels of a page in a notebook."""
 
-    html  the whole document. height  of the frame, in pixels.
+
+class Page(str):
+    """A whole document; shown in a frame of its own where a notebook cell ends in it, so that neither disturbs the
+    other.
     """
 
-    html: str
-    height: int = 640
+    def __repr__(self) -> str:
+        return f"<page of {len(self)} characters>"
 
     def _repr_html_(self) -> str:
-        style = f"width:100%;height:{self.height}px;border:0"
-        return f'<iframe srcdoc="{escape(self.html)}" style="{style}" title="qegraph"></iframe>'
+        style = f"width:100%;height:{_HEIGHT}px;border:0"
+        return f'<iframe srcdoc="{escape(self)}" style="{style}" title="qegraph"></iframe>'
 
 
-def build(title: str, body: str, data: Any, scripts: Sequence[str]) -> str:
+def build(title: str, body: str, data: Any, scripts: Sequence[str]) -> Page:
     """The document. `data` is there for the scripts as `DATA`; `scripts` are names of files in `assets`."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     script = "\n".join(_asset(name) for name in ("theme.js", *scripts))
-    return (
+    return Page(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escape(title)}</title><style>{_asset('page.css')}</style></head><body>{body}"

@@ -55,9 +55,7 @@ def picture(outcome: Outcome, eclass: int, most: int = MOST) -> Page:
     left = sum(not _is_nothing(of.snapshot, each) for each in range(len(of.snapshot.classes))) - len(near)
     title = f"{name} in the e-graph: {len(of.snapshot.nodes)} e-nodes, {len(of.snapshot.classes)} e-classes"
     title += f", {left} too far away for this page" if left else ""
-    return Page(
-        build(f"qegraph: {title}", _BODY, {"title": title, "words": list(words), "classes": classes}, ["egraph.js"])
-    )
+    return build(f"qegraph: {title}", _BODY, {"title": title, "words": list(words), "classes": classes}, ["egraph.js"])
 
 
 def _near(outcome: Outcome, eclass: int, most: int) -> list[int]:

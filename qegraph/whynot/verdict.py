@@ -59,6 +59,8 @@ class WhyNot:
     def __str__(self) -> str:
         return "\n".join([self._headline(), *(f"  {label:10}{text}" for label, text in self._lines() if text)])
 
+    __repr__ = __str__
+
     def _headline(self) -> str:
         place = self.node if self.at in ("", self.node) else f"{self.node}, read by {self.at}"
         return f"{place}: {self.short}" + (f" ({self.note})" if self.note else "")
