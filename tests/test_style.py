@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 CHECKS = {
-    "format": ["ruff", "format", "--check", "qegraph", "rules", "tests"],
-    "lint": ["ruff", "check", "qegraph", "rules", "tests"],
+    "format": ["ruff", "format", "--check", "qegraph", "rules", "tests", "notebooks"],
+    "lint": ["ruff", "check", "qegraph", "rules", "tests", "notebooks"],
     "types": ["basedpyright", "--pythonpath", sys.executable],
 }
 
