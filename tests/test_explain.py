@@ -66,6 +66,12 @@ def test_text_says_what_stayed_and_tabulates_the_rest() -> None:
     assert re.match(r"matmul +linear +float: the weight .* +float32 4x4 ", product)
 
 
+def test_text_is_the_same_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = str(report())
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(report()) == text
+
+
 def test_tree_puts_every_call_under_what_took_it_in() -> None:
     gm, fast = small()
     lines = qegraph.explain(fast, format="tree").splitlines()

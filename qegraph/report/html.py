@@ -10,20 +10,37 @@ from qegraph.report.text import HEADER, cells, notes
 
 STYLE = (
     ".qegraph{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45}"
-    ".qegraph .wide{overflow:auto;max-height:32em}"
+    ".qegraph .wide{overflow:auto;max-height:48em}"
     ".qegraph table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    ".qegraph th,.qegraph td{text-align:left;padding:2px 10px 2px 0;white-space:nowrap;vertical-align:top}"
+    # notebooks have rules of their own for cells, that are more specific than ours
+    ".qegraph th,.qegraph td{text-align:left!important;padding:2px 10px 2px 0;white-space:nowrap;vertical-align:top}"
     ".qegraph th{border-bottom:1px solid color-mix(in srgb,currentColor 35%,transparent)}"
-    ".qegraph .n{text-align:right}.qegraph tr.on{font-weight:600}.qegraph ul{margin:.4em 0;padding-left:1.2em}"
+    ".qegraph th.n,.qegraph td.n{text-align:right!important}.qegraph tr.on{font-weight:600}"
+    ".qegraph td.l{white-space:normal;overflow-wrap:anywhere;min-width:24em}"
+    ".qegraph ul{margin:.4em 0;padding-left:1.2em}.qegraph summary{cursor:pointer}"
 )
 
 
 def fragment(report: Report) -> str:
     """Summary, notes and the table of contractions."""
+    return wrapped(f"<b>{escape(report.summary)}</b>{_account(report)}")
+
+
+def folded(report: Report) -> str:
+    """The same, with the summary alone in sight until the rest is asked for."""
+    title = "what stayed and why, what it costs, and every contraction"
+    return wrapped(f"<b>{escape(report.summary)}</b>{details(title, _account(report))}")
+
+
+def _account(report: Report) -> str:
     lines = "".join(f"<li>{escape(line.strip())}</li>" for line in notes(report))
     rows = [cells(report, each) for each in report.contractions]
-    shown = table(HEADER, rows, frozenset({"µs", "share"})) if rows else ""
-    return wrapped(f"<b>{escape(report.summary)}</b><ul>{lines}</ul>{shown}")
+    return f"<ul>{lines}</ul>" + (table(HEADER, rows, frozenset({"µs", "share"})) if rows else "")
+
+
+def details(title: str, body: str, is_open: bool = False) -> str:
+    """`body` under a title that opens and closes it."""
+    return f"<details{' open' if is_open else ''}><summary>{escape(title)}</summary>{body}</details>"
 
 
 def wrapped(body: str) -> str:
@@ -36,9 +53,10 @@ def table(
     rows: Iterable[Sequence[str]],
     numbers: frozenset[str] = frozenset(),
     marked: frozenset[int] = frozenset(),
+    long: frozenset[str] = frozenset(),
 ) -> str:
-    """Cells as text. `numbers`: the columns to align right; `marked`: positions of rows to set off."""
-    styles = [' class="n"' if name in numbers else "" for name in header]
+    """Cells as text. Columns: `numbers` to align right, `long` to wrap. `marked`: positions of rows to set off."""
+    styles = [' class="n"' if name in numbers else ' class="l"' if name in long else "" for name in header]
     head = "".join(f"<th{style}>{escape(name)}</th>" for name, style in zip(header, styles, strict=True))
     body = "".join(
         f"<tr{' class=on' if at in marked else ''}>"

@@ -82,5 +82,6 @@ def table(report: Report) -> Iterable[str]:
     for each in report.contractions:
         drawn.add_row(*cells(report, each))
     file = StringIO()
-    Console(file=file, width=_WIDE, color_system=None, markup=False, highlight=False).print(drawn)
+    # in a notebook rich would show the table there and then, whatever the file is
+    Console(file=file, width=_WIDE, color_system=None, markup=False, highlight=False, force_jupyter=False).print(drawn)
     yield from (line.rstrip() for line in file.getvalue().splitlines())

@@ -13,7 +13,8 @@ from qegraph.search import Search
 from qegraph.view.naming import class_name, term
 from qegraph.view.outcome import Outcome
 
-_HEADER = ("", "form", "µs", "whole graph, µs", "rules")
+_HEADER = ("form", "", "µs", "whole graph, µs", "rules", "term")
+_NUMBERS = frozenset({"µs", "whole graph, µs"})
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class Choice:
     def cells(self) -> tuple[str, ...]:
         return (
             "▶" if self.chosen else "",
-            self.term,
             _micros(self.cost),
             _micros(self.total),
             ", ".join(self.rules) or "as in the source",
+            self.term,
         )
 
 
@@ -75,7 +76,7 @@ class Choices(Sequence[Choice]):
     def _repr_html_(self) -> str:
         marked = frozenset(at for at, each in enumerate(self.forms) if each.chosen)
         rows = [(str(at), *each.cells()) for at, each in enumerate(self.forms)]
-        shown = table(("form", *_HEADER), rows, frozenset({"µs", "whole graph, µs"}), marked)
+        shown = table(_HEADER, rows, _NUMBERS, marked, frozenset({"term"}))
         return wrapped(f"<b>{escape(self.title)}</b>{shown}")
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from qegraph.report import Drawn
-from qegraph.report.html import table, wrapped
+from qegraph.report.html import details, table, wrapped
 from qegraph.timing import Timing, speedup
 from qegraph.view.outcome import Outcome
 
 _SHOWN = 12
-"""Calls of one outcome that a terminal is shown; all are in the data."""
+"""Calls of one outcome that a terminal is shown, and a notebook without a click; all are in the data."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,11 @@ class Comparison:
             for each in self.steps
         ]
         lists = "".join(
-            f"<p>only in {escape(name)}:</p><ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+            details(
+                f"only in {name}: {len(lines)}",
+                f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>",
+                is_open=len(lines) <= _SHOWN,
+            )
             for name, lines in zip(self.names, self.only, strict=True)
             if lines
         )
@@ -104,11 +108,12 @@ def _calls(of: Outcome) -> Counter[str]:
     for name, fate in of.report.fate.items():
         for into in fate.into if not fate.op.startswith("dequantize") else ():
             taken.setdefault(into, []).append(name)
-    return Counter(
-        f"{each.op} -> {each.detail.partition(chr(10))[0]}  [{', '.join(taken.get(each.name, ()))}]"
-        for each in of.report.after
-        if each.role != "input"
-    )
+    return Counter(_call(each, taken.get(each.name, ())) for each in of.report.after if each.role != "input")
+
+
+def _call(each: Drawn, stands_for: Sequence[str]) -> str:
+    sources = f"  [{', '.join(stands_for)}]" if stands_for else ""
+    return f"{each.op} -> {each.detail.partition(chr(10))[0]}{sources}"
 
 
 def _steps(first: Outcome, second: Outcome) -> list[Step]:

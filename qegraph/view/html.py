@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from qegraph.report import Drawn, Report
-from qegraph.report.html import fragment
+from qegraph.report.html import folded
 from qegraph.view.layout import layout
 from qegraph.view.page import Page, build
 
@@ -23,7 +23,7 @@ def page(report: Report) -> Page:
             ("after", f"the optimised graph, {len(report.after)} nodes"),
         )
     )
-    body = f'{fragment(report)}<p id="told" aria-live="polite">&nbsp;</p><main class="pair">{graphs}</main>'
+    body = f'{folded(report)}<p id="told" aria-live="polite">&nbsp;</p><main class="pair">{graphs}</main>'
     return build("qegraph: " + report.summary, body, data, ["graph.js"])
 
 

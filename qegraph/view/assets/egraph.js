@@ -1,7 +1,7 @@
 // The e-graph around one e-class: operands above, readers below, as many of them as were clicked open.
 // A class is [name, type, forms, sources, constant], a form [term, operands, µs or null, chosen, rules]; texts stand in
 // `words`. Constants are shown once everything else around a class is.
-const WIDE = 340, HEAD = 24, ROW = 22, GAP_X = 28, GAP_Y = 54, MARGIN = 18, AT_ONCE = 8;
+const WIDE = 320, HEAD = 24, ROW = 22, GAP_X = 28, GAP_Y = 54, MARGIN = 18, AT_ONCE = 8;
 const { words, classes } = DATA;
 const area = document.getElementById("view"), told = document.getElementById("told");
 const readers = classes.map(() => []);
