@@ -36,18 +36,23 @@ def said(cell: Any, stream: str) -> str:
     return "".join(each.text for each in cell.outputs if each.output_type == "stream" and each.name == stream)
 
 
-def ran(name: str) -> str:
-    """Everything the notebook wrote, and the text its cells ended in. Its kernel sees this checkout and may say
-    nothing on stderr; its own check at the end has to hold.
-    """
-    notebook = read(ROOT / "notebooks" / f"{name}.ipynb")
+def execute(path: Path) -> Any:
+    """The notebook with its outputs, from a kernel that sees this checkout."""
+    notebook = read(path)
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "QEGRAPH_NOTEBOOK_SIZE": os.environ.get("QEGRAPH_NOTEBOOK_SIZE", "small"),
     }
     nbclient.NotebookClient(notebook, timeout=SECONDS, kernel_name="python3").execute(env=environment)
-    cells = list(code(notebook))
+    return notebook
+
+
+def ran(name: str) -> str:
+    """Everything the notebook wrote, and the text its cells ended in. Nothing may be said on stderr, and its own check
+    at the end has to hold.
+    """
+    cells = list(code(execute(ROOT / "notebooks" / f"{name}.ipynb")))
     assert said(cells[-1], "stdout") == "all of it holds\n"
     assert "".join(said(cell, "stderr") for cell in cells) == ""
     values = [each.get("data", {}).get("text/plain", "") for cell in cells for each in cell.outputs]

@@ -50,12 +50,19 @@ function hidden(at) {
   return [...around].filter((each) => !level.has(each)).length;
 }
 
+// what was added first, the chosen path, in the middle; what is added later doesn't change the order of what is there
+function centred(row) {
+  const found = [];
+  row.forEach((at, position) => (position % 2 ? found.unshift(at) : found.push(at)));
+  return found;
+}
+
 function places() {
   const depths = [...new Set(level.values())].sort((one, other) => one - other);
   const found = new Map();
   let top = MARGIN, widest = 0;
   for (const depth of depths) {
-    const row = order.filter((at) => level.get(at) === depth);
+    const row = centred(order.filter((at) => level.get(at) === depth));
     row.forEach((at, position) => found.set(at, { x: position * (WIDE + GAP_X), y: top, high: HEAD + ROW * classes[at][2].length }));
     widest = Math.max(widest, row.length * (WIDE + GAP_X) - GAP_X);
     top += Math.max(...row.map((at) => found.get(at).high)) + GAP_Y;
