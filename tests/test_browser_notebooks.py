@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def lab(folder: Path, theme: str) -> Iterator[str]:
+def lab(folder: Path, theme: str) -> Generator[str]:
     """The address of a server that shows `folder` under a theme, "Light" or "Dark"."""
     settings = folder / theme / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
