@@ -7,7 +7,8 @@ inserted as built commands, in chunks. egglog runs on one thread: with more, e-c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +98,15 @@ class Engine:
         run = f"(run {ruleset})"
         outputs = self.run(f"(run-schedule {f'(saturate {run})' if saturate else run})")
         return any(output.report.updated for output in outputs)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is declared, inserted and run within is undone at its end: dearer to declare again than to copy."""
+        self.run("(push)")
+        try:
+            yield
+        finally:
+            self.run("(pop)")
 
     def sizes(self) -> Mapping[str, int]:
         """Rows of each table."""

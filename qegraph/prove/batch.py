@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import fx
-from torch.fx.graph import CodeGen
 
 from qegraph import compile_rules, facts
 from qegraph.cost import DEFAULTS
 from qegraph.emit import Emitter
-from qegraph.encode import Encoder, declared
+from qegraph.encode import declared
 from qegraph.engine import Engine
 from qegraph.extract import extract
+from qegraph.extract.selection import Selection, needed, total
 from qegraph.freeze import Freezer
 from qegraph.lang.rule import Rule
-from qegraph.lang.terms import Expr, Tensor, Tensors
-from qegraph.lang.vocabulary import rearrange
 from qegraph.ops import WORDS
-from qegraph.ops.quant import note_channels, note_sums
-from qegraph.ops.rearrange import note_stretch
 from qegraph.program import Program, Ref, Value
-from qegraph.prove.evaluate import Evaluator, graph_of
+from qegraph.prove.evaluate import graph_of
+from qegraph.prove.load import Loader
 from qegraph.prove.sampler import Sample
+from qegraph.snapshot import Snapshot
 
 _NEW, _OLD, _NEVER = 1.0, 1e6, 1e12
 """Costs by which extraction takes what the rule has made; what no kernel computes by itself is a step on the way."""
@@ -43,120 +41,28 @@ class Sides:
     """Sample -> a module that takes that sample's inputs, or why there is none."""
 
 
-class _Loader(Encoder):
-    """Gives each sub-term of the samples a value of its own, with the facts that the source of a program has."""
-
-    def __init__(self, program: Program, samples: Sequence[Sample]) -> None:
-        super().__init__(program)
-        self.samples = samples
-        self.roots: list[tuple[int, ...]] = []
-        self.loaded: list[tuple[int, Expr]] = []
-        self.extra: list[Value] = []
-
-    def load(self) -> None:
-        for sample in self.samples:
-            self.known: dict[str, Tensor] = {}
-            self.sample = sample
-            self.values = Evaluator({i: each.tensor for i, each in sample.leaves.items()}, sample.moves)
-            self.roots.append(tuple(self._load(term)[0] for term in sample.terms))
-            for call in sample.calls.values():
-                self._note_call(call)
-
-    def _load(self, term: Any) -> tuple[int, Tensor]:
-        """The value that stands for a tensor term, made with those of its operands."""
-        key = str(term)
-        if key in self.known:
-            found = self.known[key]
-            return found.operands[0], found
-        built = self._built(term)
-        index = term.args[0] if term.head == "Leaf" else self._new(self.values(term))
-        alias = Tensor("N", (index,))
-        self.loaded.append((index, built))
-        self.known[key] = alias
-        self._note_value(index, term)
-        return index, alias
-
-    def _built(self, term: Any) -> Any:
-        """The term over the values of its operands."""
-        if not isinstance(term, Expr) or term.args is None or term.head == "Leaf":
-            return term
-        args = tuple(self._load(arg)[1] if isinstance(arg, Tensor) else self._built(arg) for arg in term.args)
-        return type(term)(term.head, args)
-
-    def _new(self, value: Any) -> int:
-        index = len(self.program.values) + len(self.extra)
-        fake = torch.empty_like(value, device="meta") if isinstance(value, torch.Tensor) else value
-        self.extra.append(Value(index, "call", "term", (), {}, fake, f"term_{index}", {}))
-        return index
-
-    def _note_value(self, index: int, term: Any) -> None:
-        value = self.values(term)
-        if isinstance(value, torch.Tensor):
-            x = Tensor("N", (index,))
-            self.fact("dtype", x, value=str(value.dtype).removeprefix("torch."))
-            self.fact("shape", x, value=tuple(value.shape))
-            if term.head == "Leaf" and self.sample.leaves[index].constant:
-                self.fact("constant", x)
-                if value.dtype == torch.float16 and bool(value.isfinite().all()):
-                    self.fact("finite", x)
-        operands: tuple[Any, ...] = term.operands
-        for position, each in enumerate(operands):
-            if isinstance(each, Expr) and each.head in ("PerTensor", "PerChannel", "Dynamic") and position:
-                self._note_params(operands[position - 1], each)
-
-    def _note_params(self, x: Any, q: Any) -> None:
-        x_ref = Ref(x.operands[0]) if isinstance(x, Tensor) and x.head == "Leaf" else None
-        built = self._built(q)
-        if q.head == "Dynamic":
-            self.fact("positive", built)
-        elif q.head == "PerTensor" and x_ref is not None:
-            note_sums(self, x_ref, built, torch.tensor(float(q.args[0])))
-        elif q.head == "PerChannel" and x_ref is not None:
-            note_channels(self, x_ref, built, *(Ref(each.args[0]) for each in q.args[:2]))
-
-    def shape(self, operand: Any) -> tuple[int, ...]:
-        """A call's own operand is whatever has the shape it was made for."""
-        return tuple(self.call.fake.shape) if operand.index < 0 else super().shape(operand)
-
-    def _note_call(self, call: Value) -> None:
-        self.call = call
-        note_stretch(self, rearrange(str(call.target), call.index, Tensors("vec-empty", ())), call, None)
+_thread = threading.local()
+"""engine: one with nothing but the words and facts declared, for all batches of a thread."""
 
 
 def sides(rule: Rule, samples: Sequence[Sample]) -> Sides:
-    """Both sides of the samples that the rule matches."""
-    program = _program(samples)
-    loader = _Loader(program, samples)
-    loader.load()
-    program = replace(program, values=(*program.values, *loader.extra))
-    loader.program = program
-    engine = declared()
-    engine.insert(loader.loaded)
-    engine.set_facts(loader.facts)
-    engine.run(f"(ruleset {compile_rules.RULESET})")
-    for statement in compile_rules.statements(rule):
-        engine.run(statement, f"of rule {rule.name} at {rule.where}")
-    engine.step(facts.RULESET, saturate=True)
-    old = _rows(engine)
-    engine.step(compile_rules.RULESET)
-    engine.step(facts.RULESET, saturate=True)
-    return _built_sides(rule, samples, loader, engine, old)
-
-
-def _program(samples: Sequence[Sample]) -> Program:
-    """Leaves and calls have the indices their samples gave them."""
-    values: dict[int, Value] = {}
-    constants: dict[str, torch.Tensor] = {}
-    for sample in samples:
-        values.update(sample.calls)
-        for index, leaf in sample.leaves.items():
-            name = f"x{index}"
-            values[index] = Value(index, "constant" if leaf.constant else "input", name, (), {}, leaf.tensor, name, {})
-            if leaf.constant:
-                constants[name] = leaf.tensor
-    size = max(values, default=-1) + 1
-    filler = [values.get(i) or Value(i, "call", "unused", (), {}, None, f"unused_{i}", {}) for i in range(size)]
-    return Program(tuple(filler), (), (), constants, {}, CodeGen())
+    """Both sides of the samples that the rule matches. Raises RuleError, e.g. for two shapes of one value."""
+    if not hasattr(_thread, "engine"):
+        _thread.engine = declared()
+    engine: Engine = _thread.engine
+    loader = Loader(samples)
+    with engine.aside():
+        loader.load(engine)
+        engine.run(f"(ruleset {compile_rules.RULESET})")
+        for statement in compile_rules.statements(rule):
+            engine.run(statement, f"of rule {rule.name} at {rule.where}")
+        engine.step(facts.RULESET, saturate=True)
+        old = _rows(engine)
+        engine.step(compile_rules.RULESET)
+        engine.step(facts.RULESET, saturate=True)
+        found = _Found(rule, samples, loader, Freezer(engine, loader.program))
+        right = found.right_sides(old)
+    return _both(samples, right)
 
 
 def _rows(engine: Engine) -> set[tuple[str, Any]]:
@@ -164,58 +70,86 @@ def _rows(engine: Engine) -> set[tuple[str, Any]]:
     return {(name, row[0]) for name, table in engine.tables().items() for row in table.rows}
 
 
-def _built_sides(
-    rule: Rule, samples: Sequence[Sample], loader: _Loader, engine: Engine, old: set[tuple[str, Any]]
-) -> Sides:
-    freezer = Freezer(engine, loader.program)
-    snapshot = freezer.snapshot()
-    rows = freezer.tables[compile_rules.match_table(rule)].rows
-    count = len(rule.equalities)
-    found = {tuple(freezer.numbers[each] for each in inputs[:count]) for inputs, _ in rows}
-    matched = [
-        number
-        for number, roots in enumerate(loader.roots)
-        if tuple(freezer.value_class[index] for index in roots) in found
-    ]
-    costs = [_NEW] * len(snapshot.nodes)
-    for (name, inputs), index in freezer.index_of.items():
-        if name == "Leaf":
-            costs[index] = 0.0
-        elif math.isinf(WORDS[name].cost(snapshot, snapshot.nodes[index], DEFAULTS)):
-            costs[index] = _NEVER
-        elif (name, inputs) in old:
-            costs[index] = _OLD
-    evidence = freezer.evidence([rule])
-    made: defaultdict[int, set[int]] = defaultdict(set)
-    for match in freezer.matches(rule):
-        made[match.eclass].update(match.right[-1:])
-    right: dict[int, fx.GraphModule | Exception] = {}
-    for number in matched:
-        roots = loader.roots[number]
-        own = replace(
-            loader.program,
-            values=tuple(_visible(each, samples[number]) for each in loader.program.values),
-            output=tuple(Ref(index) for index in roots),
-        )
-        view = replace(snapshot, roots=tuple(freezer.value_class[index] for index in roots))
-        selection = extract(view, costs)
-        chosen = {root: selection.choice[root] for root in view.roots}
-        if selection.cost >= _NEVER or any(made[root] and index not in made[root] for root, index in chosen.items()):
-            continue  # the left side again: the right one is a step on the way to what can be emitted
-        try:
-            right[number] = Emitter(own, loader, freezer, view, selection, evidence).run()
-        except Exception as error:  # whatever it is, this instance has no right side
-            right[number] = error
-    matched = [number for number in matched if number in right]
-    leaves = {i: leaf.tensor for number in matched for i, leaf in samples[number].leaves.items()}
-    moves = {uid: move for number in matched for uid, move in samples[number].moves.items()}
-    left = graph_of([term for number in matched for term in samples[number].terms], leaves, moves)
-    order = {number: position for position, number in enumerate(matched)}
-    return Sides(
-        tuple(samples[number] for number in matched), left, {order[number]: each for number, each in right.items()}
-    )
+def _both(samples: Sequence[Sample], right: Mapping[int, fx.GraphModule | Exception]) -> Sides:
+    matched = tuple(samples[number] for number in right)
+    leaves = {index: leaf.tensor for sample in matched for index, leaf in sample.leaves.items()}
+    moves = {uid: move for sample in matched for uid, move in sample.moves.items()}
+    left = graph_of([term for sample in matched for term in sample.terms], leaves, moves)
+    return Sides(matched, left, dict(enumerate(right.values())))
 
 
-def _visible(value: Value, sample: Sample) -> Value:
-    """Inputs of other samples are none of this one's."""
-    return replace(value, kind="call") if value.kind == "input" and value.index not in sample.leaves else value
+@dataclass(frozen=True)
+class _Found:
+    """What the rule has matched and made."""
+
+    rule: Rule
+    samples: Sequence[Sample]
+    loader: Loader
+    freezer: Freezer
+
+    def right_sides(self, old: set[tuple[str, Any]]) -> dict[int, fx.GraphModule | Exception]:
+        """Sample -> its right side, of those the rule matches and for which there is something to run.
+
+        old  the e-nodes from before the rule ran. One extraction serves all samples: what they share costs
+              nothing, so that none chooses otherwise for another's sake.
+        """
+        freezer = self.freezer
+        snapshot = freezer.snapshot()
+        roots = {number: self._roots(number) for number in self._matched()}
+        if not roots:
+            return {}
+        costs = self._costs(snapshot, old)
+        every = replace(snapshot, roots=tuple(dict.fromkeys(each for own in roots.values() for each in own)))
+        choice = extract(every, costs).choice
+        evidence, made = freezer.evidence([self.rule]), self._made()
+        unseen = tuple(replace(v, kind="call") if v.kind == "input" else v for v in self.loader.program.values)
+        right: dict[int, fx.GraphModule | Exception] = {}
+        for number, own in roots.items():
+            view = replace(snapshot, roots=own)
+            order = needed(view, choice)
+            chosen = {eclass: choice[eclass] for eclass in order}
+            cost = total(costs, chosen)
+            if cost >= _NEVER or any(made[root] and chosen[root] not in made[root] for root in own):
+                continue  # the left side again: the right one is a step on the way to what can be emitted
+            selection = Selection(chosen, order, cost, cost, "elimination", 1)
+            try:
+                program = self._program(unseen, number)
+                right[number] = Emitter(program, self.loader, freezer, view, selection, evidence).run()
+            except Exception as error:  # whatever it is, this instance has no right side
+                right[number] = error
+        return right
+
+    def _roots(self, number: int) -> tuple[int, ...]:
+        return tuple(self.freezer.value_class[index] for index in self.loader.roots[number])
+
+    def _matched(self) -> list[int]:
+        rows = self.freezer.tables[compile_rules.match_table(self.rule)].rows
+        count = len(self.rule.equalities)
+        found = {tuple(self.freezer.numbers[each] for each in inputs[:count]) for inputs, _ in rows}
+        return [number for number in range(len(self.samples)) if self._roots(number) in found]
+
+    def _costs(self, snapshot: Snapshot, old: set[tuple[str, Any]]) -> list[float]:
+        costs = [_NEW] * len(snapshot.nodes)
+        for (name, inputs), index in self.freezer.index_of.items():
+            if math.isinf(WORDS[name].cost(snapshot, snapshot.nodes[index], DEFAULTS)):
+                costs[index] = _NEVER
+            elif not snapshot.nodes[index].children:
+                costs[index] = 0.0
+            elif (name, inputs) in old:
+                costs[index] = _OLD
+        return costs
+
+    def _made(self) -> Mapping[int, set[int]]:
+        """Root -> the e-nodes that the right sides of its matches are."""
+        made: defaultdict[int, set[int]] = defaultdict(set)
+        for match in self.freezer.matches(self.rule):
+            made[match.eclass].update(match.right[-1:])
+        return made
+
+    def _program(self, values: tuple[Value, ...], number: int) -> Program:
+        """That of one sample: no value is an input but its own."""
+        own = list(values)
+        for index in self.samples[number].leaves:
+            own[index] = self.loader.program.values[index]
+        output = tuple(Ref(index) for index in self.loader.roots[number])
+        return replace(self.loader.program, values=tuple(own), output=output)

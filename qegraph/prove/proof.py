@@ -124,7 +124,7 @@ def _result(rule: Rule, future: Future[Proof], instances: int, seed: int) -> Pro
 def prove_rule(rule: Rule, instances: int = 200, seed: int = 0) -> Proof:
     """Sample until `instances` instances match, or too many samples don't."""
     start = time.perf_counter()
-    hints, indices, seeds = hints_of(rule), count(), count(seed * 1_000_000)
+    hints, seeds = hints_of(rule), count(seed * 1_000_000)
     if absent := hints.kernels - set(optional_kernels()):
         return Proof(rule, instances, absent=tuple(sorted(absent)))
     tally: Counter[str] = Counter()
@@ -135,7 +135,7 @@ def prove_rule(rule: Rule, instances: int = 200, seed: int = 0) -> Proof:
         while sum(tally.values()) < instances and candidates < _MOST_CANDIDATES:
             rate = max(matched / candidates, 0.02) if candidates else 1.0
             wanted = int((instances / len(Draw) - matched) / rate * 1.2) + 8
-            batch = samples(rule, hints, seeds, indices, min(wanted, _LARGEST if candidates else _FIRST))
+            batch = samples(rule, hints, seeds, count(), min(wanted, _LARGEST if candidates else _FIRST))
             if not batch:
                 break
             try:

@@ -23,8 +23,8 @@ FILE = "proofs.json"
 
 
 _DOMAIN = (
-    "batch", "contractions", "evaluate", "exact", "growers", "hints", "instances", "judge", "leaves", "moves", "params",
-    "sampler",
+    "batch", "contractions", "evaluate", "exact", "growers", "hints", "instances", "judge", "leaves", "load", "moves",
+    "params", "sampler",
 )  # fmt: skip
 
 
