@@ -12,6 +12,7 @@ from qegraph.kernels import (
     MAX_REDUCTION,
     WEIGHT_ONLY4_BLOCK,
     WEIGHT_ONLY_DEPTH,
+    WEIGHT_ONLY_REDUCTION,
     WEIGHTS,
     accepting,
     activations,
@@ -137,8 +138,8 @@ _CONSTANTS = f"""
 (= (shape e) (vec-empty)) => (one-element e)
 (= (shape e) (vec-of 1)) => (one-element e)
 (= (shape e) (vec-of 1 1)) => (one-element e)
-(constant w) (= (dtype w) "int8") (= 2 (rank w)) => (weight-only-fits w "float32") (weight-only-fits w "float16")
-(constant w) (= (dtype w) "int8") (= 2 (rank w)) (= 0 (% (last-dim w) {WEIGHT_ONLY_DEPTH})) => (weight-only-fits w "bfloat16")
+(constant w) (= (dtype w) "int8") (= 2 (rank w)) (<= (last-dim w) {WEIGHT_ONLY_REDUCTION}) => (weight-only-fits w "float32") (weight-only-fits w "float16")
+(weight-only-fits w "float32") (= 0 (% (last-dim w) {WEIGHT_ONLY_DEPTH})) => (weight-only-fits w "bfloat16")
 (= e (Gemm (Linear) x (Cast w t) (Nothing))) (constant w) (= (dtype w) "int8") => (scalable e)
 (absorbs e) => (scalable e)
 (= e (Mul x y)) (absorbs x) (= (shape x) (shape e)) => (scalable e)

@@ -114,6 +114,9 @@ def reads_float8() -> bool:
 WEIGHT_ONLY_DEPTH = 16
 """What K must be a multiple of in the weight-only bfloat16 kernel: it reads 16 codes at a time, past the end too."""
 
+WEIGHT_ONLY_REDUCTION = 2**15
+"""Longest sum of products in the weight-only kernel: it adds in float32, and is 1e-5 off at twice as many."""
+
 WEIGHT_ONLY4_BLOCK = 64
 """Rows that aten's packed 4-bit weights store together with AVX-512; with less it is 32, which divides it."""
 

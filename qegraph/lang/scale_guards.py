@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qegraph.lang.guards import has_dtype, is_constant
-from qegraph.lang.kernel_guards import kernel_present
+from qegraph.lang.kernel_guards import kernel_present, not_empty
 from qegraph.lang.rule import Guard
 from qegraph.lang.terms import Integer, Kind, Tensor, Text
 
@@ -15,10 +15,12 @@ def kernel_reads_narrow_weight(x: Tensor, w: Tensor, s: Tensor, dtype: Text) -> 
         is_constant(s),
         Guard(
             "weight-only-fits",
-            "the weight must be a constant int8 matrix; the bfloat16 kernel reads 16 codes at a time, past its end too",
+            "the weight must be a constant int8 matrix, no longer than float32 sums are exact enough for; the bfloat16 "
+            "kernel reads 16 codes at a time, past its end too",
             (f"(weight-only-fits {w} {dtype})",),
-            fix="store the weight as a constant int8 matrix; for bfloat16, inputs a multiple of 16",
+            fix="store the weight as a constant int8 matrix; at most 32768 inputs; for bfloat16, a multiple of 16",
         ),
+        not_empty(x),
         has_dtype(x, dtype),
         has_dtype(s, dtype),
     )
