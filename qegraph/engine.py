@@ -7,7 +7,8 @@ inserted as built commands, in chunks. egglog runs on one thread: with more, e-c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ os.environ.setdefault("RAYON_NUM_THREADS", "1")
 
 import egglog.bindings as egg
 
-from qegraph.errors import RuleError
+from qegraph.errors import ConflictError, RuleError
 from qegraph.lang.terms import Expr
 from qegraph.refusals import in_words
 
@@ -100,7 +101,7 @@ class Engine:
         return any(output.report.updated for output in outputs)
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def aside(self) -> Generator[None]:
         """What is declared, inserted and run within is undone at its end: dearer to declare again than to copy."""
         self.run("(push)")
         try:
@@ -153,5 +154,7 @@ def _translated(error: BaseException, statement: str, where: str) -> BaseExcepti
     """Rust panics are BaseExceptions; everything egglog says becomes a RuleError, everything else passes."""
     if isinstance(error, egg.EggSmolError) or type(error).__name__ == "PanicException":
         place = f" {where}" if where else ""
-        return RuleError(f"the e-graph engine refused `{statement}`{place}: {in_words(str(error))}")
+        message = f"the e-graph engine refused `{statement}`{place}: {in_words(str(error))}"
+        conflict = re.search(r"Illegal merge attempted for function ([\w-]+)", str(error))
+        return ConflictError(message, conflict[1]) if conflict else RuleError(message)
     return error

@@ -22,6 +22,17 @@ class WordError(QegraphError, TypeError):
     """A word of the rule language is used wrongly. Inside a rule it becomes a RuleError that names rule and line."""
 
 
+class ConflictError(RuleError):
+    """Two values that rules call equal differ in what all equal values share. fact  what that is: dtype, shape, ..."""
+
+    def __init__(self, message: str, fact: str) -> None:
+        super().__init__(message, fact)
+        self.fact = fact
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class RequirementError(QegraphError):
     """`require="int8"` was asked for and a quantized matmul or convolution stays float."""
 

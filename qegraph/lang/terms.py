@@ -16,11 +16,12 @@ class Expr(Refusing):
     """A term: a variable (`args is None`) or a head applied to arguments. `str()` is its egglog text."""
 
     sort: ClassVar[str]
-    __slots__ = ("args", "head")
+    __slots__ = ("_text", "args", "head")
 
     def __init__(self, head: str, args: tuple[Any, ...] | None = None) -> None:
         self.head = head
         self.args = args
+        self._text = head if args is None else ""
 
     @classmethod
     def of(cls, head: str, *args: Any) -> Self:
@@ -36,9 +37,9 @@ class Expr(Refusing):
         return self.args is None
 
     def __str__(self) -> str:
-        if self.args is None:
-            return self.head
-        return f"({' '.join([self.head, *map(text_of, self.args)])})"
+        if not self._text:
+            self._text = f"({' '.join([self.head, *map(text_of, self.operands)])})"
+        return self._text
 
     __repr__ = __str__
 
