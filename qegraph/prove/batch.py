@@ -16,6 +16,7 @@ from qegraph.cost import DEFAULTS
 from qegraph.emit import Emitter
 from qegraph.encode import declared
 from qegraph.engine import Engine
+from qegraph.errors import ConflictError
 from qegraph.extract import extract
 from qegraph.extract.selection import Selection, needed, total
 from qegraph.freeze import Freezer
@@ -46,23 +47,51 @@ _thread = threading.local()
 
 
 def sides(rule: Rule, samples: Sequence[Sample]) -> Sides:
-    """Both sides of the samples that the rule matches. Raises RuleError, e.g. for two shapes of one value."""
-    if not hasattr(_thread, "engine"):
-        _thread.engine = declared()
-    engine: Engine = _thread.engine
+    """Both sides of the samples that the rule matches. Raises ConflictError if those of one have different shapes."""
+    engine = _engine()
     loader = Loader(samples)
     with engine.aside():
-        loader.load(engine)
-        engine.run(f"(ruleset {compile_rules.RULESET})")
-        for statement in compile_rules.statements(rule):
-            engine.run(statement, f"of rule {rule.name} at {rule.where}")
-        engine.step(facts.RULESET, saturate=True)
-        old = _rows(engine)
-        engine.step(compile_rules.RULESET)
-        engine.step(facts.RULESET, saturate=True)
+        old = _matched(rule, loader, engine)
         found = _Found(rule, samples, loader, Freezer(engine, loader.program))
         right = found.right_sides(old)
     return _both(samples, right)
+
+
+def conflicting(rule: Rule, samples: Sequence[Sample]) -> Sample:
+    """One of the samples whose sides have different dtypes or shapes, found by halving; some have."""
+    while len(samples) > 1:
+        half = len(samples) // 2
+        samples = samples[:half] if _conflicts(rule, samples[:half]) else samples[half:]
+    return samples[0]
+
+
+def _conflicts(rule: Rule, samples: Sequence[Sample]) -> bool:
+    engine = _engine()
+    with engine.aside():
+        try:
+            _matched(rule, Loader(samples), engine)
+        except ConflictError:
+            return True
+    return False
+
+
+def _engine() -> Engine:
+    if not hasattr(_thread, "engine"):
+        _thread.engine = declared()
+    return _thread.engine
+
+
+def _matched(rule: Rule, loader: Loader, engine: Engine) -> set[tuple[str, Any]]:
+    """Load the samples and apply the rule to them; gives the e-nodes from before."""
+    loader.load(engine)
+    engine.run(f"(ruleset {compile_rules.RULESET})")
+    for statement in compile_rules.statements(rule):
+        engine.run(statement, f"of rule {rule.name} at {rule.where}")
+    engine.step(facts.RULESET, saturate=True)
+    old = _rows(engine)
+    engine.step(compile_rules.RULESET)
+    engine.step(facts.RULESET, saturate=True)
+    return old
 
 
 def _rows(engine: Engine) -> set[tuple[str, Any]]:

@@ -30,17 +30,19 @@ from qegraph.prove.sampler import Reject, Sampler, Shape, Want, grows
 from qegraph.snapshot import Data
 from qegraph.torch_names import dtype_name
 
-_DEEP = 70_000
-"""A sum of products of codes this long can overflow int32."""
+_DEEP = 200_000
+"""A sum of products of codes this long overflows int32, whatever the zero point."""
 
 
-def contraction(s: Sampler, kind: Any, known: tuple[Any, Any], want: Want) -> tuple[Kind, Shape, Shape]:
+def contraction(
+    s: Sampler, kind: Any, known: tuple[Any, Any], want: Want, deep: bool = False
+) -> tuple[Kind, Shape, Shape]:
     """The kind, and shapes of activation and weight that go with it and with what is known of them."""
     x, w = (None if each is None else tuple(each.shape) for each in known)
     ranks = {len(each) - 2 for each in (x, w) if each is not None}
     made = _kind(s, kind, want, next(iter(ranks)) if len(ranks) == 1 else None)
     if made.head == "Linear":
-        depth = w[1] if w and len(w) == 2 else x[-1] if x else _DEEP if s.chance(0.01) else s.pick(1, 3, 8, 16, 33)
+        depth = w[1] if w and len(w) == 2 else x[-1] if x else _DEEP if deep else s.pick(1, 3, 8, 16, 33)
         outputs = w[0] if w else want.shape[-1] if want.shape else s.size() if depth < _DEEP else 2
         leading = want.shape[:-1] if want.shape else s.shape(s.pick(2, 2, 3, 4))[:-1] if depth < _DEEP else (1,)
         return made, x or (*leading, depth), w or (outputs, depth)
@@ -50,6 +52,9 @@ def contraction(s: Sampler, kind: Any, known: tuple[Any, Any], want: Want) -> tu
 def _kind(s: Sampler, pattern: Any, want: Want, dims: int | None) -> Kind:
     if pattern.is_variable:
         if pattern.head not in s.bound:
+            if pattern.head not in s.hints.unpadded and dims in (None, 2) and s.odd("windows-touch"):
+                s.bound[pattern.head] = conv(vec(1, 1), vec(3, 3), vec(1, 1), s.pick(1, 2, 8, 8))
+                return s.bound[pattern.head]
             is_linear = not s.hints.windows and (want.shape is None or len(want.shape) != 4) and s.chance(0.5)
             unpadded = pattern.head in s.hints.unpadded and s.chance(0.9)
             s.bound[pattern.head] = linear() if is_linear and dims in (None, 0) else _conv(s, dims or 0, unpadded)
@@ -81,7 +86,7 @@ def _images(s: Sampler, kind: Kind, x: Shape | None, w: Shape | None, want: Want
     channels = x[1] if x else w[1] * groups if w else groups * s.pick(1, 1, 2, 4)
     if channels % groups:
         raise Reject("channels that don't split into groups")
-    window = w[2:] if w else tuple([s.pick(1, 1, 3, 3, 2)] * rank)
+    window = w[2:] if w else tuple([s.pick(3, 2) if padding[0] > 2 else s.pick(1, 1, 3, 3, 2)] * rank)
     outputs = w[0] if w else want.shape[1] if want.shape and len(want.shape) > 1 else groups * s.pick(1, 2, 5, 8)
     spatial = tuple(s.pick(5, 6, 7) for _ in range(rank))
     if want.shape is not None and len(want.shape) == rank + 2:
@@ -89,7 +94,7 @@ def _images(s: Sampler, kind: Kind, x: Shape | None, w: Shape | None, want: Want
         spatial = tuple(
             (o - 1) * t + 1 + r - 2 * p for o, t, r, p in zip(want.shape[2:], stride, reach, padding, strict=True)
         )
-    batch = want.shape[0] if want.shape else 0 if s.chance(0.03) else s.pick(1, 1, 2, 3)
+    batch = want.shape[0] if want.shape else 0 if s.is_empty() else s.pick(1, 1, 2, 3)
     return x or (batch, channels, *spatial), w or (outputs, channels // groups, *window)
 
 
@@ -98,13 +103,15 @@ def gemm(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
     kind, x, w, b = args
     if want.shape is not None and len(want.shape) < 2:
         raise Reject("no rows")
-    made, x_shape, w_shape = contraction(s, kind, (s.known(x), s.known(w)), want)
+    deep = want.shape is None and s.odd("accumulator-fits")
+    made, x_shape, w_shape = contraction(s, kind, (s.known(x), s.known(w)), want, deep)
     weight = s.tensor(
         w, Want(w_shape, want.dtype if want.dtype else None if not w.is_variable else "float32", "weight")
     )
     dtype = dtype_name(s.value(weight).dtype)
     operand = s.tensor(x, Want(x_shape, dtype, "activation"))
-    bias = optional(s, b, Want((w_shape[0],), dtype if s.chance(0.9) else "float32", "statistic"), 0.7)
+    length = s.pick((1,), (), (1, w_shape[0])) if s.odd("bias-fits") else (w_shape[0],)
+    bias = optional(s, b, Want(length, dtype if s.chance(0.9) else "float32", "statistic"), 0.7)
     return made, operand, weight, bias
 
 

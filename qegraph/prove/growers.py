@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from qegraph.kernels import FLOATS, optional_kernels
-from qegraph.lang.terms import Expr, UnaryFn
+from qegraph.lang.terms import Expr, Tensor, UnaryFn
 from qegraph.lang.vocabulary import expand, fn, nothing, permute, scalar, vec, view
 from qegraph.prove.moves import stretch
 from qegraph.prove.params import params, stored_as
@@ -29,7 +29,7 @@ FUNCTIONS = (
     "tanh",
     "leaky_relu",
 )
-_BOUNDS = ((0.0, 6.0), (-1.0, 1.0), (-0.5, math.inf), (-math.inf, 0.7), (0.1, 0.4))
+_BOUNDS = ((0.0, 6.0), (2.0, 5.0), (-1.0, 1.0), (-0.5, math.inf), (-math.inf, 0.7), (0.1, 0.4))
 
 
 def shape_of(s: Sampler, term: Expr) -> Shape:
@@ -73,7 +73,11 @@ def cast(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
     source: str | None = None
     if args[0].is_variable and args[0].head not in s.hints.dtype.keys() | s.hints.accumulator:
         source = "int8" if want.role == "weight" else s.pick("float32", *FLOATS)
-    return s.tensor(args[0], Want(want.shape, source, want.role)), dtype
+    x = s.tensor(args[0], Want(want.shape, source, want.role))
+    index = x.operands[0] if x.head == "Leaf" else -1
+    if s.value(x).dtype == torch.float16 and index in s.leaves and s.leaves[index].constant and s.odd("is-finite"):
+        s.value(x).view(-1)[:1] = math.inf
+    return x, dtype
 
 
 # -- elementwise -------------------------------------------------------------------------------------------------------
@@ -88,7 +92,7 @@ def function(s: Sampler, pattern: Any, names: Sequence[str] = FUNCTIONS) -> Unar
     name, a, b = pattern.args
     if name == "clamp" and isinstance(a, Expr) and a.is_variable and a.head not in s.bound:
         s.bound[a.head], high = s.pick(*_BOUNDS, (0.0, math.inf))
-        if isinstance(b, Expr) and b.is_variable:
+        if isinstance(b, Expr) and b.is_variable and b.head not in s.hints.near:
             s.bound.setdefault(b.head, high)
     low, high = s.number(a), s.number(b)
     if name == "clamp" and low > high:
@@ -122,8 +126,8 @@ def binary(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
     one, other = (second, first) if swapped else (first, second)
     x = s.tensor(one, Want(None if s.known(one) is not None else want.shape, want.dtype, want.role))
     value = s.value(x)
-    dtype = dtype_name(value.dtype) if s.chance(0.9) else None
-    shape = None if s.known(other) is not None else want.shape or _beside(s, tuple(value.shape), other)
+    dtype = None if s.odd("same-dtype") else dtype_name(value.dtype)
+    shape = None if s.known(other) is not None else _beside(s, tuple(value.shape), other)
     y = s.tensor(other, Want(shape, None if s.known(other) is not None else dtype))
     return (y, x) if swapped else (x, y)
 
@@ -131,9 +135,10 @@ def binary(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
 def _beside(s: Sampler, shape: Shape, pattern: Any) -> Shape | None:
     """A shape that broadcasts with this one."""
     if not pattern.is_variable:
-        return shape if s.chance(0.85) else None
+        return shape if s.chance(0.85) else _spread(s, shape)
     if shape and pattern.head in s.hints.vector and s.chance(0.8):
-        return shape[-1:]
+        over = s.known(Tensor(s.hints.last.get(s.hints.vector[pattern.head], "")))
+        return shape[-1:] if over is None or s.chance(0.8) else tuple(over.shape[-1:])
     if len(shape) == 2 and pattern.head in s.hints.column and s.chance(0.8):
         return (shape[0], 1)
     if shape and pattern.head in s.hints.row and s.chance(0.8):
@@ -142,6 +147,7 @@ def _beside(s: Sampler, shape: Shape, pattern: Any) -> Shape | None:
     if shape:
         options += [shape[-1:]] * 3 + [(*shape[:-1], 1), (1, *shape), (2, *shape), (1,)]
         options.append(tuple(1 if s.chance(0.5) else d for d in shape))
+        options.append(_spread(s, shape))
     if len(shape) > 2:
         options += [(shape[1], *[1] * (len(shape) - 2)), (1, shape[1], *[1] * (len(shape) - 2))] * 2
     if len(shape) == 2:
@@ -149,6 +155,11 @@ def _beside(s: Sampler, shape: Shape, pattern: Any) -> Shape | None:
     if pattern.head in s.hints.single:
         options = [(1,), (), (1, 1)]
     return s.pick(*options)
+
+
+def _spread(s: Sampler, shape: Shape) -> Shape:
+    """One that this one broadcasts to."""
+    return tuple(s.size() if d == 1 else d for d in s.pick(shape, shape, (2, *shape)))
 
 
 # -- rearrangements ----------------------------------------------------------------------------------------------------
@@ -246,12 +257,12 @@ def cat(s: Sampler, args: Sequence[Any], want: Want) -> tuple[Any, ...]:
     dim = s.plain(args[2], lambda: s.random.randrange(len(shape)))
     if s.known(args[1]) is not None:
         return x, s.tensor(args[1], ANY), dim
-    other = (*shape[:dim], s.size(), *shape[dim + 1 :])
+    other = shape if s.chance(0.3) else (*shape[:dim], s.size(), *shape[dim + 1 :])
     return x, s.tensor(args[1], Want(other, dtype_name(s.value(x).dtype), want.role)), dim
 
 
 def _image(s: Sampler) -> Shape:
-    batch = 0 if s.chance(0.03) else s.pick(1, 2)
+    batch = 0 if s.is_empty() else s.pick(1, 2)
     return (batch, s.pick(1, 2, 3, 8), s.pick(3, 4, 5, 7), s.pick(3, 4, 6))
 
 

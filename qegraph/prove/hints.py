@@ -30,8 +30,10 @@ class Hints:
     """What stands behind it is a contraction of codes."""
     single: set[str] = field(default_factory=_names)
     """Of one element."""
-    vector: set[str] = field(default_factory=_names)
-    """Over the last dim."""
+    vector: dict[str, str] = field(default_factory=dict[str, str])
+    """Variable -> its length, as text: over the last dim."""
+    last: dict[str, str] = field(default_factory=dict[str, str])
+    """A length -> the variable whose last dim is that long."""
     column: set[str] = field(default_factory=_names)
     """Over the first of two dims."""
     row: set[str] = field(default_factory=_names)
@@ -56,6 +58,8 @@ class Hints:
     """Variable -> the number it is compared with, up to rounding."""
     numbers: list[float] = field(default_factory=list[float])
     """Literals in the rule's own text, which its numeric variables are likely to be compared with."""
+    guards: set[str] = field(default_factory=_names)
+    """The names of all of them."""
     windows: bool = False
     """Contractions must be convolutions."""
     float8: bool = False
@@ -70,7 +74,7 @@ _SETS = {
 
 
 def hints_of(rule: Rule) -> Hints:
-    found = Hints()
+    found = Hints(guards={guard.name for guard in rule.guards})
     binds = {str(bind): bind for guard in rule.guards for bind in guard.binds}
     for guard in rule.guards:
         for text in guard.facts:
@@ -114,8 +118,10 @@ def _note_equal(found: Hints, one: Tree, other: Tree) -> None:
         case str(literal), ["dtype", str(name)]:
             known = found.dtype if literal.startswith('"') else found.dtype_of
             known[name] = literal.strip('"')
-        case ["vec-of", _], ["shape", str(name)]:
-            found.vector.add(name)
+        case ["vec-of", length], ["shape", str(name)]:
+            found.vector[name] = flat(length)
+        case str(length), ["last-dim", str(name)] if not length.isdigit():
+            found.last[length] = name
         case ["vec-of", _, "1"], ["shape", str(name)]:
             found.column.add(name)
         case "1", ["last-dim", str(name)]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import torch
 
+from qegraph.errors import ConflictError
 from qegraph.lang.rule import Rule
 from qegraph.prove import contractions as contractions  # registers its growers
 from qegraph.prove import growers as growers
-from qegraph.prove.batch import Sides
+from qegraph.prove.batch import Sides, conflicting, sides
 from qegraph.prove.hints import Hints
-from qegraph.prove.judge import Case, Verdict, judge, scales_of
+from qegraph.prove.judge import Case, Verdict, judge, steps_of
 from qegraph.prove.leaves import Draw
 from qegraph.prove.sampler import Reject, Sample, Sampler
 
@@ -32,13 +33,27 @@ def samples(
     return found
 
 
-def judged(of: Sides, draw: Draw, generator: torch.Generator) -> Iterator[tuple[Case, Verdict]]:
+Judged = tuple[Case, Verdict]
+
+
+def sides_of(rule: Rule, batch: Sequence[Sample]) -> Sides | Judged:
+    """Both sides of the samples that match; or, where that refutes the rule, one with two dtypes or shapes."""
+    try:
+        return sides(rule, batch)
+    except ConflictError as error:
+        sample = conflicting(rule, batch)
+        values = {index: leaf.tensor for index, leaf in sample.leaves.items()}
+        reason = f"the left and the right side have different {error.fact}s"
+        return Case(sample, Draw.PLAIN, values, error), Verdict("refuted", reason=reason)
+
+
+def judged(of: Sides, draw: Draw, generator: torch.Generator) -> Iterator[Judged]:
     """Every sample on one draw of its inputs."""
     values: dict[int, torch.Tensor] = {}
     for sample in of.samples:
-        scales = scales_of(sample)
+        steps = steps_of(sample)
         for index, leaf in sample.leaves.items():
-            values[index] = leaf.drawn(draw, scales, generator)
+            values[index] = leaf.drawn(draw, steps, generator)
     order = [int(str(node.target).removeprefix("x")) for node in of.left.graph.nodes if node.op == "placeholder"]
     outputs = of.left(*(values[index] for index in order))
     position = 0

@@ -55,7 +55,7 @@ def _chosen(s: Sampler, role: str, codes: str | None, shape: Shape, like: Any) -
         return float8(scale(s, like, 448.0))
     if role == "weight":
         return _of_weight(s, codes, shape)
-    if shape and s.chance(0.05):
+    if shape and s.odd("per-tensor-params", "activation-params"):
         return _channels(s, role, codes, shape, (None, None), (None, None, None, None))
     if s.chance(0.08):
         return _dynamic(s, codes)
@@ -99,7 +99,7 @@ def _channels(
     ]
     size = shape[the_axis]
     fill = Fill("positive", math.exp(s.random.uniform(math.log(1e-4), math.log(2.0))))
-    if s.chance(0.03):
+    if s.odd("weight-scales"):
         fill = Fill("floats")  # negative ones among them
     given_scales, given_zeros = leaves
     is_symmetric = s.chance(0.85 if weight else 0.5) and bounds[0] <= 0
@@ -117,7 +117,7 @@ def _channels(
 
 
 def _axis(s: Sampler, weight: bool, rank: int) -> int:
-    return 0 if weight and s.chance(0.9) else s.random.randrange(rank)
+    return 0 if weight and not s.odd("weight-axis") else s.random.randrange(rank)
 
 
 def _dynamic(s: Sampler, codes: str | None) -> QParams:
@@ -151,7 +151,7 @@ def _fitted(s: Sampler, given: tuple[Any, ...], role: str, codes: str | None, li
 
 
 def _zero_point(s: Sampler, low: int, high: int) -> int:
-    if s.chance(0.03):
+    if s.odd("is-code"):
         return s.pick(low - 3, high + 5)
     if high - low > 1000:
         return s.pick(0, 0, 7, -11)
@@ -160,11 +160,11 @@ def _zero_point(s: Sampler, low: int, high: int) -> int:
 
 def scale(s: Sampler, like: Any, codes: float) -> float:
     """Mostly such that `like` fills the range; else anything from 1e-4 to 10. Powers of two make ties exact."""
-    if s.chance(0.02):
-        return -0.03
+    sign = -1 if s.odd("positive-scale", "activation-scale", "weight-scales") else 1
     chosen = math.exp(s.random.uniform(math.log(1e-4), math.log(10.0)))
     if isinstance(like, torch.Tensor) and like.numel() and s.chance(0.75):
         largest = float(like.detach().double().abs().max())
         if math.isfinite(largest) and largest > 0:
             chosen = largest / codes * s.random.uniform(0.4, 2.0)
-    return 2.0 ** round(math.log2(chosen)) if s.chance(0.2) else float(torch.tensor(chosen, dtype=torch.float32))
+    chosen = 2.0 ** round(math.log2(chosen)) if s.chance(0.2) else float(torch.tensor(chosen, dtype=torch.float32))
+    return sign * chosen

@@ -5,27 +5,27 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Literal
 
 import torch
 
-from qegraph.errors import RuleError
 from qegraph.kernels import optional_kernels
 from qegraph.lang.rule import Rule
-from qegraph.prove.batch import sides
+from qegraph.prove.batch import Sides
 from qegraph.prove.hints import hints_of
-from qegraph.prove.instances import judged, samples
-from qegraph.prove.judge import Case, Verdict
+from qegraph.prove.instances import Judged, judged, samples, sides_of
 from qegraph.prove.leaves import Draw
 from qegraph.prove.script import script
 from qegraph.prove.shrink import shrunk
 
 _FIRST, _LARGEST = 64, 240
+"""Samples of a batch; a rule may be refuted by few of them, if that is to `stop`."""
+_FEW = 16
 _MOST_CANDIDATES = 1500
 """Samples tried for one rule; few of those of a rule with many guards meet them all."""
 
@@ -87,19 +87,21 @@ class Proof:
         return told
 
 
-def prove(rules: Sequence[Rule], instances: int = 200, seed: int = 0, jobs: int = 1) -> Iterator[Proof]:
+def prove(
+    rules: Sequence[Rule], instances: int = 200, seed: int = 0, jobs: int = 1, stop: bool = False
+) -> Iterator[Proof]:
     """A proof for each rule, in their order.
 
-    instances  at least so many for a rule. jobs  processes; with more than one, a kernel that takes its process down
-    refutes the rule.
+    instances  at least so many for a rule. stop  at the first draw of inputs that refutes a rule. jobs  processes; with
+    more than one, a kernel that takes its process down refutes the rule.
     """
     if jobs == 1:
-        yield from (prove_rule(rule, instances, seed) for rule in rules)
+        yield from (prove_rule(rule, instances, seed, stop) for rule in rules)
         return
     with _pool(jobs) as pool:
-        pending = [(rule, pool.submit(prove_rule, rule, instances, seed)) for rule in rules]
+        pending = [(rule, pool.submit(prove_rule, rule, instances, seed, stop)) for rule in rules]
         for rule, future in pending:
-            yield _result(rule, future, instances, seed)
+            yield _result(rule, future, instances, seed, stop)
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
@@ -108,7 +110,7 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _result(rule: Rule, future: Future[Proof], instances: int, seed: int) -> Proof:
+def _result(rule: Rule, future: Future[Proof], instances: int, seed: int, stop: bool) -> Proof:
     """A process that dies takes all that is pending with it: each of those is proved again in one of its own."""
     try:
         return future.result()
@@ -116,44 +118,66 @@ def _result(rule: Rule, future: Future[Proof], instances: int, seed: int) -> Pro
         pass
     try:
         with _pool(1) as pool:
-            return pool.submit(prove_rule, rule, instances, seed).result()
+            return pool.submit(prove_rule, rule, instances, seed, stop).result()
     except BrokenProcessPool:
         return Proof(rule, instances, outside=1, reasons=("a kernel of the right side took its process down",))
 
 
-def prove_rule(rule: Rule, instances: int = 200, seed: int = 0) -> Proof:
-    """Sample until `instances` instances match, or too many samples don't."""
+def prove_rule(rule: Rule, instances: int = 200, seed: int = 0, stop: bool = False) -> Proof:
+    """Sample until `instances` instances match, or too many samples don't; or until one is refuted, to `stop` there."""
     start = time.perf_counter()
     hints, seeds = hints_of(rule), count(seed * 1_000_000)
     if absent := hints.kernels - set(optional_kernels()):
         return Proof(rule, instances, absent=tuple(sorted(absent)))
-    tally: Counter[str] = Counter()
-    failures: list[tuple[Case, Verdict]] = []
-    candidates = matched = flips = elements = 0
+    tally = _Tally()
+    candidates = matched = 0
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        while sum(tally.values()) < instances and candidates < _MOST_CANDIDATES:
+        while tally.instances < instances and candidates < _MOST_CANDIDATES and not (stop and tally.failures):
             rate = max(matched / candidates, 0.02) if candidates else 1.0
             wanted = int((instances / len(Draw) - matched) / rate * 1.2) + 8
-            batch = samples(rule, hints, seeds, count(), min(wanted, _LARGEST if candidates else _FIRST))
+            batch = samples(
+                rule, hints, seeds, count(), min(wanted, _LARGEST if candidates else _FEW if stop else _FIRST)
+            )
             if not batch:
                 break
-            try:
-                found = sides(rule, batch)
-            except RuleError as error:  # e.g. two shapes in one e-class
-                return Proof(rule, instances, candidates, outside=1, reasons=(str(error),))
-            candidates, matched = candidates + len(batch), matched + len(found.samples)
+            candidates += len(batch)
+            found = sides_of(rule, batch)
+            if not isinstance(found, Sides):
+                tally.count([found])
+                break
+            matched += len(found.samples)
             for draw in Draw:
-                for case, verdict in judged(found, draw, generator):
-                    tally[verdict.outcome] += 1
-                    elements += verdict.elements
-                    flips += verdict.flips if verdict.outcome == "within" else 0
-                    failures += [(case, verdict)] if verdict.outcome == "refuted" else []
-    if not tally and (absent := hints.kernels - set(optional_kernels())):
+                if not (stop and tally.failures):
+                    tally.count(judged(found, draw, generator))
+    if not tally.instances and (absent := hints.kernels - set(optional_kernels())):
         return Proof(rule, instances, absent=tuple(sorted(absent)))
+    outcomes, failures = tally.outcomes, tally.failures
     proof = Proof(
-        rule, instances, candidates, matched, tally["exact"], tally["within"], tally["refuted"], flips, elements,
+        rule, instances, candidates, matched, outcomes["exact"], outcomes["within"], outcomes["refuted"],
+        tally.flips, tally.elements,
         reasons=tuple(reason for reason, _ in Counter(each.reason for _, each in failures).most_common(5)),
         script=script(rule, *shrunk(rule, failures, seed)) if failures else "",
     )  # fmt: skip
     return replace(proof, seconds=time.perf_counter() - start)
+
+
+@dataclass
+class _Tally:
+    """Instances by outcome; those that are refuted, too."""
+
+    outcomes: Counter[str] = field(default_factory=Counter[str])
+    failures: list[Judged] = field(default_factory=list[Judged])
+    flips: int = 0
+    elements: int = 0
+
+    @property
+    def instances(self) -> int:
+        return sum(self.outcomes.values())
+
+    def count(self, found: Iterable[Judged]) -> None:
+        for case, verdict in found:
+            self.outcomes[verdict.outcome] += 1
+            self.elements += verdict.elements
+            self.flips += verdict.flips if verdict.outcome == "within" else 0
+            self.failures += [(case, verdict)] if verdict.outcome == "refuted" else []

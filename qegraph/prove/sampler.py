@@ -9,10 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from typing import Any
 
 import torch
+from torch import fx
 
 from qegraph.kernels import FLOATS
 from qegraph.lang.rule import Rule
@@ -33,13 +35,14 @@ from qegraph.lang.vocabulary import (
     view,
 )  # fmt: skip
 from qegraph.program import Value
-from qegraph.prove.evaluate import Evaluator
+from qegraph.prove.evaluate import Evaluator, graph_of
 from qegraph.prove.hints import Hints
-from qegraph.prove.leaves import Fill, Leaf, made
+from qegraph.prove.leaves import Draw, Fill, Leaf, made
 from qegraph.torch_names import dtype_name
 
 Shape = tuple[int, ...]
 MAX_ELEMENTS = 20_000
+"""Of one tensor; of rows longer than that, two."""
 _SIZES = (1, 2, 3, 4, 5, 7, 8, 16)
 _LEADING = (1, 1, 2, 3, 5)
 
@@ -68,6 +71,11 @@ class Sample:
     leaves: Mapping[int, Leaf]
     calls: Mapping[int, Value]
     moves: Mapping[int, Callable[[Any], Any]]
+
+    @cached_property
+    def left(self) -> fx.GraphModule:
+        """Takes all leaves, gives the left sides."""
+        return graph_of(self.terms, {index: leaf.tensor for index, leaf in self.leaves.items()}, self.moves)
 
     @property
     def elements(self) -> int:
@@ -122,18 +130,28 @@ class Sampler:
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
 
+    def odd(self, *guards: str) -> bool:
+        """Whether to choose what these guards, by name, exclude: seldom in a rule that has one of them, so that most
+        samples match; in a rule that has none often enough to show that it doesn't need them.
+        """
+        return self.chance(0.03 if self.hints.guards & set(guards) else 0.15)
+
     def pick(self, *options: Any) -> Any:
         return self.random.choice(options)
 
     def size(self) -> int:
         return self.pick(1, 2) if self.tiny else self.pick(*_SIZES)
 
+    def is_empty(self) -> bool:
+        """Whether a batch is one of nothing; instances of that show little else."""
+        return self.odd("not-empty") and self.chance(0.5)
+
     def shape(self, rank: int | None = None) -> Shape:
         """Batches of none and of one are as likely as they are troublesome."""
         size: int = self.pick(1, 2, 2, 2, 3, 3, 4, 4) if rank is None else rank
         dims = [self.size() for _ in range(size)]
         if size > 1:
-            dims[0] = 0 if self.chance(0.04) else self.pick(*((1, 2) if self.tiny else _LEADING))
+            dims[0] = 0 if self.is_empty() else self.pick(*((1, 2) if self.tiny else _LEADING))
         return tuple(dims)
 
     def float_dtype(self) -> str:
@@ -173,7 +191,7 @@ class Sampler:
             raise Reject(f"{term}: {tuple(value.shape)} is not {want.shape}")
         if want.dtype is not None and dtype_name(value.dtype) != want.dtype:
             raise Reject(f"{term}: {value.dtype} is not {want.dtype}")
-        if value.numel() > MAX_ELEMENTS:
+        if value.numel() > max(MAX_ELEMENTS, 2 * max(value.shape, default=0)):
             raise Reject("too large")
 
     def _variable(self, name: str, want: Want) -> Tensor:
@@ -223,7 +241,9 @@ class Sampler:
         if fill is None:
             fill = Fill("positive" if want.role == "variance" else "floats" if dtype in FLOATS else "codes")
         index = next(self.indices)
-        self.leaves[index] = made(index, shape, dtype, constant, fill, self.generator)
+        is_extreme = fill.what == "codes" and (max(shape, default=0) > MAX_ELEMENTS or (constant and self.chance(0.1)))
+        draw = Draw.EXTREME if is_extreme else Draw.PLAIN
+        self.leaves[index] = made(index, shape, dtype, constant, fill, self.generator, draw)
         self.tensors[index] = self.leaves[index].tensor
         return leaf(index)
 

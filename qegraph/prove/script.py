@@ -12,6 +12,8 @@ from qegraph.lang.rule import Rule
 from qegraph.packing import PackedWeight
 from qegraph.prove.judge import Case, Verdict
 
+_LONG = 100
+
 
 def script(rule: Rule, case: Case, verdict: Verdict) -> str:
     """Python source; printing both sides' values and their largest difference."""
@@ -28,7 +30,7 @@ def script(rule: Rule, case: Case, verdict: Verdict) -> str:
         "",
     ]
     lines += [f"x{index} = {_literal(tensor)}" for index, tensor in case.values.items()]
-    lines += ["", *_function("left", case.left)]
+    lines += ["", *_function("left", case.sample.left)]
     if isinstance(case.right, Exception):
         lines += ["", f"# the right side can't be built: {case.right}", "print(left())"]
         return "\n".join(lines) + "\n"
@@ -46,7 +48,9 @@ def script(rule: Rule, case: Case, verdict: Verdict) -> str:
 
 
 def _literal(tensor: torch.Tensor) -> str:
-    """With the strides it has; numbers of narrow floats as float32, which has them all."""
+    """With the strides it has; numbers of narrow floats as float32, which has them all; long equal rows, once."""
+    if tensor.dim() and tensor.shape[-1] > _LONG and bool((tensor == tensor[..., :1]).all()):
+        return f"{_literal(tensor[..., :1])}.repeat({[1] * (tensor.dim() - 1) + [tensor.shape[-1]]})"
     dtype = str(tensor.dtype)
     values = tensor.float() if tensor.dtype.is_floating_point else tensor
     text = f"torch.tensor({values.tolist()}, dtype={'torch.float32' if tensor.dtype.is_floating_point else dtype})"

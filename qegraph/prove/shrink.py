@@ -9,55 +9,72 @@ from itertools import count
 import torch
 
 from qegraph.lang.rule import Rule
-from qegraph.prove.batch import sides
+from qegraph.prove.batch import Sides
 from qegraph.prove.hints import hints_of
-from qegraph.prove.instances import judged, samples
+from qegraph.prove.instances import Judged, judged, samples, sides_of
 from qegraph.prove.judge import Case, Verdict, judge
-from qegraph.prove.leaves import Draw
+from qegraph.prove.leaves import Draw, Leaf
 
-_TRIES = 240
+_BATCH, _BATCHES = 24, 4
+"""Samples with tiny dims that are tried at a time, until some are refuted."""
+_SMALL = 12
+"""Elements; what has no more of them is small already."""
 _MOST_STEPS = 32
 """Elements of an input that are tried one by one."""
 
 
-def shrunk(rule: Rule, failures: Sequence[tuple[Case, Verdict]], seed: int) -> tuple[Case, Verdict]:
+def shrunk(rule: Rule, failures: Sequence[Judged], seed: int) -> Judged:
     """The smallest refuted case among those found and some with tiny dims, simplified."""
     with torch.no_grad():
-        found = [*failures, *_tiny(rule, seed)]
-        case, verdict = min(found, key=lambda each: each[0].sample.elements)
+        case, verdict = min(failures, key=_elements)
+        if case.sample.elements > _SMALL:
+            case, verdict = min([(case, verdict), *_tiny(rule, seed)], key=_elements)
         return _simplified(case, verdict)
 
 
-def _tiny(rule: Rule, seed: int) -> Iterator[tuple[Case, Verdict]]:
-    batch = samples(rule, hints_of(rule), count(seed * 1_000_000 + 500_000), count(), _TRIES, tiny=True)
-    if not batch:
-        return
-    found = sides(rule, batch)
-    generator = torch.Generator().manual_seed(seed)
-    for draw in Draw:
-        for case, verdict in judged(found, draw, generator):
-            if verdict.outcome == "refuted":
-                yield case, verdict
+def _elements(found: Judged) -> int:
+    return found[0].sample.elements
 
 
-def _simplified(case: Case, verdict: Verdict) -> tuple[Case, Verdict]:
+def _tiny(rule: Rule, seed: int) -> list[Judged]:
+    """Refuted samples with dims of 1 and 2."""
+    seeds = count(seed * 1_000_000 + 500_000)
+    hints, generator = hints_of(rule), torch.Generator().manual_seed(seed)
+    for _ in range(_BATCHES):
+        batch = samples(rule, hints, seeds, count(), _BATCH, tiny=True)
+        if not batch:
+            return []
+        matched = sides_of(rule, batch)
+        if not isinstance(matched, Sides):
+            return [matched]
+        every = (each for draw in Draw for each in judged(matched, draw, generator))
+        found = [each for each in every if each[1].outcome == "refuted"]
+        if found:
+            return found
+    return []
+
+
+def _simplified(case: Case, verdict: Verdict) -> Judged:
     """Inputs set to 0, to 1, then element by element to 0, as long as the case stays refuted."""
     for index, leaf in case.sample.leaves.items():
         if leaf.constant or leaf.fill.what == "fixed" or not leaf.tensor.numel():
             continue
-        for change in _changes(leaf.tensor.numel()):
+        for change in _changes(leaf):
             simple = change(case.values[index])
             tried = replace(case, values={**case.values, index: simple})
-            outcome = judge(tried, tuple(tried.left(*tried.values.values())))
+            outcome = judge(tried, tuple(tried.sample.left(*tried.values.values())))
             if outcome.outcome == "refuted":
                 case, verdict = tried, outcome
     return case, verdict
 
 
-def _changes(elements: int) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
-    yield torch.zeros_like
+def _changes(leaf: Leaf) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+    """What must be positive, as the scales of quantizers, is set to 1 at most."""
+    is_positive = leaf.fill.what == "positive"
+    if not is_positive:
+        yield torch.zeros_like
     yield lambda x: torch.ones(x.shape).to(x.dtype)
-    for position in range(min(elements, _MOST_STEPS)):
+    for position in range(0 if is_positive else min(leaf.tensor.numel(), _MOST_STEPS)):
         yield lambda x, position=position: _zeroed(x, position)
 
 
