@@ -45,6 +45,12 @@ def test_shipped_rules_are_proved() -> None:
     assert all(each.rule.exact is False for each in proofs if each.outcome == "inexact")
 
 
+def test_shipped_rules_are_stamped() -> None:
+    """`qegraph rules check --stamp` makes what is missing or stale anew."""
+    told = {rule.name: stamps.told(rule) for rule in shipped()}
+    assert {name: each for name, each in told.items() if not each.startswith(("proved", "not run"))} == {}
+
+
 def test_a_counterexample_runs_on_its_own(tmp_path: Path) -> None:
     found = by_name("gemm-int8")
     unguarded = replace(found, guards=tuple(each for each in found.guards if each.name != "weight-symmetric"))
