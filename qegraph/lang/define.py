@@ -11,11 +11,11 @@ from typing import Any, NoReturn, get_type_hints, overload
 
 from qegraph.errors import RuleError, WordError, nearest
 from qegraph.lang import fact_check
-from qegraph.lang.fact_check import FactProblem
 from qegraph.lang.guards import ROOT
 from qegraph.lang.primitives import PRIMITIVES
 from qegraph.lang.rule import KEBAB, Left, Rewrite, Rule
 from qegraph.lang.terms import CONSTRUCTORS, SORT_OF_PYTHON, SORTS, Expr, described, sort_named, subterms
+from qegraph.lang.trees import FactProblem
 
 _BINDERS = {
     "Dims": "shape_is(x, {0})",

@@ -9,34 +9,7 @@ from qegraph.errors import nearest
 from qegraph.lang.primitives import PRIMITIVES, RESULTS, TESTS
 from qegraph.lang.relations import RELATIONS
 from qegraph.lang.terms import CONSTRUCTORS, sort_named
-
-Tree = str | list["Tree"]
-
-_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|[()]|[^\s()"]+|"')
-
-
-class FactProblem(Exception):
-    """What is wrong with a fact, in words."""
-
-
-def read(text: str) -> list[Tree]:
-    """The facts in `text`, as nested lists. Raises FactProblem where brackets or quotes don't match."""
-    stack: list[list[Tree]] = [[]]
-    for token in _TOKEN.findall(text):
-        if token == '"':
-            raise FactProblem("a text has no closing quote")
-        if token == "(":
-            stack.append([])
-        elif token == ")":
-            if len(stack) == 1:
-                raise FactProblem("there is a ) too many")
-            done = stack.pop()
-            stack[-1].append(done)
-        else:
-            stack[-1].append(token)
-    if len(stack) > 1:
-        raise FactProblem("a ) is missing")
-    return stack[0]
+from qegraph.lang.trees import FactProblem, Tree, read, written
 
 
 def check(text: str, bound: Mapping[str, str]) -> None:
@@ -109,8 +82,3 @@ def _alike(head: str, found: list[str], arguments: list[Tree]) -> None:
             f"{written(each)} ({sort_named(sort)})" for each, sort in zip(arguments, found, strict=True) if sort
         )
         raise FactProblem(f"({head} ...) compares two sorts: {shown}")
-
-
-def written(tree: Tree) -> str:
-    """The text of a term."""
-    return tree if isinstance(tree, str) else f"({' '.join(map(written, tree))})"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from typing import Any
 
 from qegraph.lang.rule import Guard
 from qegraph.lang.terms import Expr
+from qegraph.lang.trees import Tree, read, written
 
-_TOKEN = re.compile(r'[()]|"(?:[^"\\]|\\.)*"|[^\s()"]+')
 _INFINITE = {"inf": math.inf, "-inf": -math.inf}
 
 
@@ -22,16 +21,14 @@ def facts(guard: Guard) -> tuple[Expr, ...]:
 
 def parse(text: str) -> tuple[Expr, ...]:
     """The terms of egglog text: applications as `Expr`s, symbols as variables, literals as Python values."""
-    open_terms: list[list[Any]] = [[]]
-    for token in _TOKEN.findall(text):
-        if token == "(":
-            open_terms.append([])
-        elif token == ")":
-            head, *args = open_terms.pop()
-            open_terms[-1].append(Expr(head.head, tuple(args)))
-        else:
-            open_terms[-1].append(_atom(token))
-    return tuple(open_terms[0])
+    return tuple(_term(tree) for tree in read(text))
+
+
+def _term(tree: Tree) -> Any:
+    if isinstance(tree, str):
+        return _atom(tree)
+    head, *args = tree
+    return Expr(written(head), tuple(_term(arg) for arg in args))
 
 
 def _atom(token: str) -> Any:
@@ -39,9 +36,9 @@ def _atom(token: str) -> Any:
         return token[1:-1].replace('\\"', '"').replace("\\\\", "\\")
     if token in _INFINITE:
         return _INFINITE[token]
-    for read in (int, float):
+    for convert in (int, float):
         try:
-            return read(token)
+            return convert(token)
         except ValueError:
             continue
     return Expr(token)

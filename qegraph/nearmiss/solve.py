@@ -58,7 +58,6 @@ def _with_item(items: Sequence[int], index: int, item: int) -> tuple[int, ...]:
 
 _PRIMITIVES: Mapping[str, Callable[..., Any]] = {
     **PRIMITIVES,
-    "-": operator.sub,
     "%": lambda a, b: a - b * int(a / b),  # the sign of the dividend, as in Rust
     "abs": abs,
     "vec-get": _item,

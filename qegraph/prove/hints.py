@@ -6,15 +6,11 @@ Hints only steer: whether the guards hold of a sample is decided in the e-graph,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from qegraph.lang.rule import Rule
 from qegraph.lang.terms import Expr, subterms
-
-Tree = Any
-"""An atom's text, or a list of trees."""
+from qegraph.lang.trees import Tree, read, written
 
 
 def _names() -> set[str]:
@@ -78,7 +74,7 @@ def hints_of(rule: Rule) -> Hints:
     binds = {str(bind): bind for guard in rule.guards for bind in guard.binds}
     for guard in rule.guards:
         for text in guard.facts:
-            for fact in parsed(text):
+            for fact in read(text):
                 _note(found, fact, binds)
     found.float8 = any(term.head == "Float8" for each in rule.equalities for term in subterms(each.lhs))
     found.numbers += sorted(_literals(rule))
@@ -93,8 +89,8 @@ def _note(found: Hints, fact: Tree, binds: dict[str, Expr]) -> None:
             found.kernels.add(name.strip('"'))
         case ["float-dtype", ["dtype", str(name)]]:
             found.dtype_of.setdefault(name, "")
-        case ["stacks", str(name), what] if flat(what) in binds:
-            found.stacks[name] = binds[flat(what)]
+        case ["stacks", str(name), what] if written(what) in binds:
+            found.stacks[name] = binds[written(what)]
         case ["=", one, other]:
             _note_equal(found, one, other)
             _note_equal(found, other, one)
@@ -106,7 +102,7 @@ def _note_size(found: Hints, fact: Tree) -> None:
     match fact:
         case ["<=", left, ["*", _, ["step", str(name)]]]:
             found.codes_out.add(name)
-            found.windows = "largest-sum" in flat(left)
+            found.windows = "largest-sum" in written(left)
         case ["<", ["abs", ["-", str(name), str(literal)]], _]:
             found.near[name] = float(literal)
         case _:
@@ -119,7 +115,7 @@ def _note_equal(found: Hints, one: Tree, other: Tree) -> None:
             known = found.dtype if literal.startswith('"') else found.dtype_of
             known[name] = literal.strip('"')
         case ["vec-of", length], ["shape", str(name)]:
-            found.vector[name] = flat(length)
+            found.vector[name] = written(length)
         case str(length), ["last-dim", str(name)] if not length.isdigit():
             found.last[length] = name
         case ["vec-of", _, "1"], ["shape", str(name)]:
@@ -142,21 +138,3 @@ def _literals(rule: Rule) -> set[float]:
         for term in (*subterms(equality.lhs), *subterms(equality.rhs)):
             numbers.update(arg for arg in term.args or () if isinstance(arg, float))
     return numbers
-
-
-def parsed(text: str) -> Iterator[Tree]:
-    """The s-expressions of a text."""
-    stack: list[list[Tree]] = [[]]
-    for token in re.findall(r'"[^"]*"|[()]|[^\s()]+', text):
-        if token == "(":
-            stack.append([])
-        elif token == ")":
-            done = stack.pop()
-            stack[-1].append(done)
-        else:
-            stack[-1].append(token)
-    yield from stack[0]
-
-
-def flat(tree: Tree) -> str:
-    return tree if isinstance(tree, str) else f"({' '.join(map(flat, tree))})"
