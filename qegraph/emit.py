@@ -14,11 +14,11 @@ from qegraph.encode import Encoder
 from qegraph.evidence import Evidence
 from qegraph.extract import Selection
 from qegraph.freeze import Freezer
-from qegraph.ops import EVALUATIONS, WORDS
+from qegraph.ops import MEANINGS, WORDS
 from qegraph.packing import InputChecks
 from qegraph.program import Program, Ref, Value, map_refs, operands
 from qegraph.schedule import Schedule, schedule
-from qegraph.snapshot import ENode, Snapshot
+from qegraph.snapshot import ClassRef, Data, ENode, Snapshot
 from qegraph.torch_names import aten, onednn
 
 META = "qegraph"
@@ -152,7 +152,13 @@ class Emitter:
         if enode.op == "Leaf":
             return self.program.constants[self.program.values[enode.args[0]].target].detach()
         with torch.no_grad():
-            return EVALUATIONS[enode.op](self, enode)
+            return MEANINGS[enode.op](*map(self._decoded, enode.args))
+
+    def _decoded(self, arg: Any) -> Any:
+        """An operand of a word of constants."""
+        if isinstance(arg, ClassRef):
+            return self.operand(arg.number)
+        return Data(arg.name, tuple(map(self._decoded, arg.args))) if isinstance(arg, Data) else arg
 
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node:
         """A constant of our own; one node per tensor."""

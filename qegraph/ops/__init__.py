@@ -13,10 +13,9 @@ from qegraph.ops import (
     scales,
     weights,
 )
-from qegraph.ops.table import EVALUATIONS, MEANINGS, WORDS, Emission, Reading, reader_of
+from qegraph.ops.table import MEANINGS, WORDS, Emission, Reading, reader_of
 
 __all__ = [
-    "EVALUATIONS",
     "MEANINGS",
     "WORDS",
     "Emission",

@@ -15,7 +15,7 @@ from qegraph.ops.elementwise import applied
 from qegraph.ops.gemm_cost import gemm_cost, matmul_cost, offset_cost, qgemm_cost
 from qegraph.ops.linear4 import emit_linear4, emit_weight_only4
 from qegraph.ops.quant import dequantized, dtype_in, scale_of, stored
-from qegraph.ops.table import Emission, Reading, dense, emit_constant, evaluates, means, reads, word
+from qegraph.ops.table import Emission, Reading, dense, emit_constant, means, reads, word
 from qegraph.packing import PackedConv, PackedLinear
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode
@@ -143,17 +143,6 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(target, *head, residual, bias, *windows, *tail, *residual_scale, binary, 1.0, *post_op)
 
 
-@evaluates("OffsetBias")
-def constant_offset_bias(emission: Emission, node: ENode) -> torch.Tensor:
-    """In float64: the sum of codes can be large against the bias."""
-    b, w, qw, scale, zero_point = node.args
-    weight = emission.constant(w.number)
-    sums = weight.flatten(1).sum(1, dtype=torch.int64).double()
-    offset = scale * zero_point * _scales(emission, qw).double() * sums
-    bias = emission.operand(b.number)
-    return (-offset if bias is None else bias.double() - offset).float()
-
-
 word("OffsetBias", offset_cost, fresh=False)(emit_constant)
 
 
@@ -250,6 +239,7 @@ def contracted_codes(
 @means("OffsetBias")
 def without_offset(b: Any, w: Any, qw: Data, scale: float, zero_point: int) -> Any:
     """In float64: the sum of codes can be large against the bias."""
-    scales = dequantized(torch.ones_like(w), qw).flatten(1)[:, 0].to(torch.float64)
-    offset = scale * zero_point * scales * w.to(torch.float64).flatten(1).sum(1)
+    codes = w.flatten(1)
+    scales = dequantized(torch.ones_like(codes[:, :1]), qw)[:, 0].to(torch.float64)
+    offset = scale * zero_point * scales * codes.sum(1, dtype=torch.int64).to(torch.float64)
     return (-offset if b is None else b - offset).to(torch.float32)

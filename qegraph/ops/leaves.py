@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph.ops.table import Emission, emit_constant, evaluates, free, means, one_pass, word
+from qegraph.ops.table import Emission, emit_constant, free, means, one_pass, word
 from qegraph.program import Ref, map_refs
 from qegraph.snapshot import ClassRef, ENode
 from qegraph.torch_names import dtype_of
@@ -29,40 +29,10 @@ def emit_nothing(emission: Emission, node: ENode) -> Any:
     return None
 
 
-@evaluates("Nothing")
-def no_constant(emission: Emission, node: ENode) -> None:
-    return None
-
-
-@evaluates("Filled")
-def filled_constant(emission: Emission, node: ENode) -> torch.Tensor:
-    shape, value, dtype = node.args
-    return torch.full(shape, value, dtype=dtype_of(dtype))
-
-
 word("Filled", free, fresh=False)(emit_constant)
 
 
-@evaluates("Joined")
-def constant_joined(emission: Emission, node: ENode) -> torch.Tensor | None:
-    """What joins nothing with nothing is nothing."""
-    x, y, *lengths = node.args
-    halves = [emission.operand(each.number) for each in (x, y)]
-    if all(half is None for half in halves):
-        return None
-    pairs = zip(halves, lengths, strict=True)
-    return torch.cat([torch.zeros(length) if half is None else half for half, length in pairs])
-
-
 word("Joined", free, fresh=False)(emit_constant)
-
-
-@evaluates("Cut")
-def constant_cut(emission: Emission, node: ENode) -> torch.Tensor | None:
-    """A view: a weight that is cut takes no memory beside the source's own."""
-    x, start, length = node.args
-    whole = emission.operand(x.number)
-    return None if whole is None else whole.narrow(0, start, length)
 
 
 word("Cut", free, fresh=False)(emit_constant)

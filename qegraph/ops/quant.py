@@ -18,7 +18,7 @@ from qegraph.kernels import FLOATS
 from qegraph.lang.terms import QParams, Tensor
 from qegraph.lang.vocabulary import cast, dequantize, dynamic, per_channel, per_tensor, quantize
 from qegraph.ops.folding import folds
-from qegraph.ops.table import Emission, Reading, evaluates, means, reads, val, word
+from qegraph.ops.table import Emission, Reading, means, reads, val, word
 from qegraph.program import Ref, Value
 from qegraph.snapshot import Data, ENode, Snapshot
 from qegraph.torch_names import aten, dtype_name, dtype_of, quantized_decomposed
@@ -170,21 +170,6 @@ def emit_quantize(emission: Emission, node: ENode) -> fx.Node:
     *_, low, high, dtype = q.args
     target = borders.quantize_per_tensor if q.name == "PerTensor" else quantized_decomposed.quantize_per_tensor.tensor
     return emission.call(target, emission.node(x.number), *scale_of(emission, q), low, high, dtype_of(dtype))
-
-
-@evaluates("Dequantize")
-def dequantize_constant(emission: Emission, node: ENode) -> torch.Tensor:
-    """By the operators the source calls."""
-    x, q, dtype = node.args
-    *_, low, high, codes = q.args
-    tail = (low, high, dtype_of(codes))
-    operand = emission.constant(x.number)
-    if q.name == "PerChannel":
-        scales, zero_points = (emission.constant(each.number) for each in q.args[:2])
-        made = quantized_decomposed.dequantize_per_channel.default(operand, scales, zero_points, q.args[2], *tail)
-    else:
-        made = quantized_decomposed.dequantize_per_tensor.default(operand, *q.args[:2], *tail)
-    return made.to(dtype_of(dtype))
 
 
 @word("Dequantize", _dequantize_cost)

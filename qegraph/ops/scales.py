@@ -10,7 +10,7 @@ from torch import fx
 from qegraph.cost import Rates, elements
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import int_matmul
-from qegraph.ops.table import Emission, Reading, emit_constant, evaluates, free, means, reads, word
+from qegraph.ops.table import Emission, Reading, emit_constant, free, means, reads, word
 from qegraph.program import Ref, Value
 from qegraph.snapshot import ENode, Snapshot
 from qegraph.torch_names import aten
@@ -71,53 +71,6 @@ def emit_int_matmul(emission: Emission, node: ENode) -> fx.Node:
 # -- constants ---------------------------------------------------------------------------------------------------------
 
 
-@evaluates("Moved")
-def moved_constant(emission: Emission, node: ENode) -> torch.Tensor:
-    move, x = node.args
-    tensor = emission.constant(x.number)
-    dims = list(move.args[0])
-    return {"Permute": tensor.permute, "View": tensor.reshape, "Expand": tensor.expand}[move.name](dims)
-
-
-@evaluates("Cat")
-def joined_constant(emission: Emission, node: ENode) -> torch.Tensor:
-    x, y, dim = node.args
-    return torch.cat([emission.constant(x.number), emission.constant(y.number)], dim)
-
-
-@evaluates("Product")
-def product_constant(emission: Emission, node: ENode) -> torch.Tensor | None:
-    x, c = (_vector(emission, each) for each in node.args)
-    return None if x is None or c is None else x * c
-
-
-@evaluates("Total")
-def total_constant(emission: Emission, node: ENode) -> torch.Tensor | None:
-    x, c = (_vector(emission, each) for each in node.args)
-    return c if x is None or c is None else x + c
-
-
-@evaluates("NormFactor")
-def norm_factor_constant(emission: Emission, node: ENode) -> torch.Tensor:
-    w, variance, eps = node.args
-    weight = _vector(emission, w)
-    inverse = (emission.constant(variance.number) + eps).rsqrt()
-    return inverse if weight is None else weight * inverse
-
-
-@evaluates("NormShift")
-def norm_shift_constant(emission: Emission, node: ENode) -> torch.Tensor:
-    b, mean, factor = (_vector(emission, each) for each in node.args)
-    assert mean is not None and factor is not None
-    return -mean * factor if b is None else b - mean * factor
-
-
-def _vector(emission: Emission, operand: Any) -> torch.Tensor | None:
-    """Over the output channels, whichever dim of the constant they stand in."""
-    tensor = emission.operand(operand.number)
-    return None if tensor is None else tensor.flatten()
-
-
 for _name in ("Product", "Total", "NormFactor", "NormShift"):
     word(_name, free, fresh=False)(emit_constant)
 
@@ -144,9 +97,10 @@ def added(x: Any, c: Any) -> Any:
 @means("NormFactor")
 def factor_of_norm(w: Any, variance: Any, eps: float) -> Any:
     inverse = (variance + eps).rsqrt()
-    return inverse if w is None else w * inverse
+    return inverse if w is None else w.flatten() * inverse
 
 
 @means("NormShift")
 def shift_of_norm(b: Any, mean: Any, factor: Any) -> Any:
-    return -mean * factor if b is None else b - mean * factor
+    shift = mean.flatten() * factor
+    return -shift if b is None else b.flatten() - shift

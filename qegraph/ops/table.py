@@ -68,9 +68,6 @@ class Word:
     fresh: bool
 
 
-Evaluation = Callable[[Emission, ENode], torch.Tensor | None]
-"""Gives the value of an e-node whose operands are constants."""
-
 Meaning = Callable[..., Any]
 """What a word computes, in operators of torch, on tensors or on proxies of a graph: its operands, decoded. Parameters,
 kinds, functions and moves are `Data` whose own operands are tensors too; the operand that isn't there is None.
@@ -81,7 +78,6 @@ NAMED_READERS: dict[str, Reader] = {}
 FIRST_READERS: dict[Any, Reader] = {}
 PART_READERS: dict[Any, Reader] = {}
 WORDS: dict[str, Word] = {}
-EVALUATIONS: dict[str, Evaluation] = {}
 MEANINGS: dict[str, Meaning] = {}
 
 
@@ -149,18 +145,8 @@ def word(name: str, cost: Cost, fresh: bool = True) -> Callable[[Emitter], Emitt
     return register
 
 
-def evaluates(name: str) -> Callable[[Evaluation], Evaluation]:
-    """Register how a word with constant operands is computed when the graph is emitted."""
-
-    def register(evaluate: Evaluation) -> Evaluation:
-        EVALUATIONS[name] = evaluate
-        return evaluate
-
-    return register
-
-
 def means(*names: str) -> Callable[[Meaning], Meaning]:
-    """Register the reference semantics of words: what rules are proved against (`qegraph.prove`)."""
+    """Register what words compute: of constants when a graph is emitted, and what rules are proved against."""
 
     def register(meaning: Meaning) -> Meaning:
         MEANINGS.update(dict.fromkeys(names, meaning))

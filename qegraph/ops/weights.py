@@ -13,7 +13,7 @@ from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import cast
 from qegraph.ops.elementwise import applied
 from qegraph.ops.folding import folds
-from qegraph.ops.table import Emission, Reading, dense, evaluates, means, reads, val, word
+from qegraph.ops.table import Emission, Reading, dense, means, reads, val, word
 from qegraph.packing import PackedHalfLinear
 from qegraph.program import Value
 from qegraph.snapshot import Data, ENode, Snapshot
@@ -54,11 +54,6 @@ def _cast_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     if folds(snapshot, node):
         return 0.0
     return rates.aten_call + rates.cast_traffic * rates.traffic(snapshot, node.eclass, *node.children)
-
-
-@evaluates("Cast")
-def cast_constant(emission: Emission, node: ENode) -> torch.Tensor:
-    return emission.constant(node.args[0].number).to(dtype_of(node.args[1]))
 
 
 @word("Cast", _cast_cost)
