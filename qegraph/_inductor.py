@@ -34,3 +34,32 @@ def register_constant_lowering(target: Any, fetch: Callable[[str], torch.Tensor]
     def lower(key: str) -> Any:  # pyright: ignore[reportUnusedFunction]
         V.fake_mode.allow_non_fake_inputs = True  # operators without a lowering are run on the constant itself
         return V.graph.add_tensor_constant(fetch(key), name=f"packed_{key}")
+
+
+def register_kernel_lowering(packet: Any) -> None:
+    """Call the operators of `packet` as they are, on an activation and a residual laid out as the kernels read them.
+
+    So what computes those writes them that way, and the operators have nothing to copy.
+    """
+    from torch._inductor.ir import ExternKernel
+    from torch._inductor.lowering import fallback_handler, register_lowering
+
+    def laid_out(x: Any) -> Any:
+        if x is None:
+            return None
+        if len(x.get_size()) == 4 and "conv" in str(packet):
+            return ExternKernel.require_channels_last(x)
+        return x if "conv" in str(packet) else ExternKernel.require_contiguous(x)
+
+    for name in packet.overloads():
+        target = getattr(packet, name)
+        if target in _registered:
+            continue
+        _registered.add(target)
+        call = fallback_handler(target, add_to_fallback_set=False)
+
+        @register_lowering(target, type_promotion_kind=None)
+        def lower(  # pyright: ignore[reportUnusedFunction]
+            x: Any, scale: Any, zero: Any, w: Any, w_scale: Any, bias: Any, other: Any, *rest: Any, call: Any = call
+        ) -> Any:
+            return call(laid_out(x), scale, zero, w, w_scale, bias, laid_out(other), *rest)

@@ -107,6 +107,9 @@ COMPILED = Rates(
 """For code that is compiled: what stands between kernels is computed where its operand is made, so it costs little; but
 a dequantize before a contraction is not. Only the ratios mean something: they were set by what compiled models gain."""
 
+NATIVE_CALLS = {"eager": (22.0, 25.0), "compiled": (4.0, 4.0)}
+"""`conv_call` and `linear_call` of kernels called by our own operators (`qegraph.native`), by target."""
+
 PER_THREAD = (
     "int8_macs", "linear_macs", "float_macs", "bfloat16_macs", "float8_macs", "float8_decoded", "bandwidth",
     "kernel_bandwidth", "conv_outputs", "linear_outputs", "zero_point_weights", "quantized", "dequantized", "pooled",

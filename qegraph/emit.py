@@ -14,6 +14,7 @@ from qegraph.encode import Encoder
 from qegraph.evidence import Evidence
 from qegraph.extract import Selection
 from qegraph.freeze import Freezer
+from qegraph.kernels import Kernels
 from qegraph.ops import MEANINGS, WORDS
 from qegraph.packing import InputChecks
 from qegraph.program import Program, Ref, Value, map_refs, operands
@@ -34,10 +35,11 @@ class Emitter:
 
     def __init__(
         self, program: Program, encoder: Encoder, freezer: Freezer, snapshot: Snapshot, selection: Selection,
-        evidence: Evidence,
+        evidence: Evidence, kernels: Kernels = "onednn",
     ) -> None:  # fmt: skip
         self.program, self.encoder, self.snapshot = program, encoder, snapshot
         self.selection, self.evidence, self.freezer = selection, evidence, freezer
+        self.kernels: Kernels = kernels
         effects = tuple(freezer.value_class[index] for index in program.effects)
         self.plan: Schedule = schedule(snapshot, selection, effects)
         self.graph = fx.Graph()

@@ -11,11 +11,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 
 from qegraph._torch import has_cpu_kernel, register_fake
 from qegraph.snapshot import Data
+
+Kernels = Literal["onednn", "native"]
+"""Whose operators the int8 kernels are called by: torch's, or our own (`qegraph.native`)."""
 
 UNARY_POST_OPS = {
     "linear": ("relu", "clamp", "gelu", "gelu-tanh", "silu", "hardswish", "leaky_relu", "tanh"),

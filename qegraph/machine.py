@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import re
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import platformdirs
 import torch
 
+FOLDER = "QEGRAPH_CACHE_DIR"
+"""Environment variable that names another folder than the user's cache directory."""
 _FEATURES = ("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "amx_int8")
 
 
@@ -65,3 +69,8 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def cache_folder() -> Path:
+    """Where what was measured and built on this machine is kept."""
+    return Path(os.environ.get(FOLDER) or platformdirs.user_cache_dir("qegraph", appauthor=False))

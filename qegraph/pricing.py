@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
 
-from qegraph.cost import COMPILED, DEFAULTS, Rates, rounded
+from qegraph.cost import COMPILED, DEFAULTS, NATIVE_CALLS, Rates, rounded
+from qegraph.kernels import Kernels
 from qegraph.ops import WORDS
 from qegraph.report import reads_codes
 from qegraph.search import Search
@@ -37,20 +39,24 @@ def estimates(of: Search, rates: Rates | None) -> list[float]:
 
 
 def price(
-    cost: CostFunction | Source, of: Search, target: Target = "eager", require: str | None = None
+    cost: CostFunction | Source,
+    of: Search,
+    target: Target = "eager",
+    require: str | None = None,
+    kernels: Kernels = "onednn",
 ) -> tuple[list[float], str]:
     """Costs (µs) of all e-nodes, and in words where they come from; `require` "int8" makes floats dear.
 
     Raises ValueError for an unknown source or target.
     """
-    exact, origin = _price(cost, of, target)
+    exact, origin = _price(cost, of, target, kernels)
     costs = [rounded(each) for each in exact]
     if require == "int8":
         costs = [each + float_penalty(of.snapshot, node) for each, node in zip(costs, of.snapshot.nodes, strict=True)]
     return costs, origin
 
 
-def _price(cost: CostFunction | Source, of: Search, target: Target) -> tuple[list[float], str]:
+def _price(cost: CostFunction | Source, of: Search, target: Target, kernels: Kernels) -> tuple[list[float], str]:
     if callable(cost):
         return [cost(of.snapshot, node) for node in of.snapshot.nodes], "under the cost function given"
     if cost not in ("estimated", "measured"):
@@ -58,15 +64,20 @@ def _price(cost: CostFunction | Source, of: Search, target: Target) -> tuple[lis
     if target == "compiled":
         if cost == "measured":
             raise ValueError('cost="measured" is about eager runs; with target="compiled" use "estimated"')
-        return estimates(of, COMPILED.on(torch.get_num_threads())), "estimated for compiled code"
+        return estimates(
+            of, _called(COMPILED, target, kernels).on(torch.get_num_threads())
+        ), "estimated for compiled code"
     if target != "eager":
         raise ValueError(f'target must be "eager" or "compiled", got {target!r}')
     store = Store.here(torch.get_num_threads())
-    rates = store.read().rates
-    estimated = estimates(of, rates)
-    origin = "estimated at this machine's rates" if rates else "estimated at default rates (see `qegraph calibrate`)"
+    known = store.read().rates
+    rates = known or DEFAULTS.on(torch.get_num_threads())
+    estimated = estimates(of, _called(rates, target, kernels))
+    origin = "estimated at this machine's rates" if known else "estimated at default rates (see `qegraph calibrate`)"
     if cost == "estimated":
         return estimated, origin
+    if kernels == "native":
+        raise ValueError('cost="measured" times torch\'s onednn operators; with kernels="native" use "estimated"')
     tuning = Tuning(store, of.budget.seconds)
     try:
         costs = measured(of, estimated, tuning)
@@ -74,3 +85,11 @@ def _price(cost: CostFunction | Source, of: Search, target: Target) -> tuple[lis
         warnings.warn(f"nothing could be measured, costs are estimated: {problem!r}", stacklevel=5)
         return estimated, f"{origin}, as nothing could be measured"
     return costs, f"measured on this machine, {tuning.timed} kernels of them now, {tuning.winner} costs won"
+
+
+def _called(rates: Rates, target: Target, kernels: Kernels) -> Rates:
+    """The rates where int8 kernels are called by these operators."""
+    if kernels == "onednn":
+        return rates
+    conv_call, linear_call = NATIVE_CALLS[target]
+    return replace(rates, conv_call=conv_call, linear_call=linear_call)

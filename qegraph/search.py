@@ -17,6 +17,7 @@ from qegraph.engine import Engine
 from qegraph.evidence import Evidence
 from qegraph.extract import Selection, extract
 from qegraph.freeze import Freezer
+from qegraph.kernels import Kernels
 from qegraph.lang.rule import Rule
 from qegraph.load_rules import select
 from qegraph.nearmiss import Tables, reasons
@@ -58,10 +59,12 @@ class Search:
         """The cheapest form under these costs (µs), one per e-node."""
         return extract(self.snapshot, costs, time_limit=self.budget.seconds)
 
-    def emit(self, selection: Selection) -> fx.GraphModule:
+    def emit(self, selection: Selection, kernels: Kernels = "onednn") -> fx.GraphModule:
         """The graph of one form. Each call makes a new one; packed weights are shared."""
         with torch.no_grad():
-            return Emitter(self.program, self.encoder, self.freezer, self.snapshot, selection, self.evidence).run()
+            return Emitter(
+                self.program, self.encoder, self.freezer, self.snapshot, selection, self.evidence, kernels
+            ).run()
 
     def report(self, selection: Selection, module: fx.GraphModule, costs: Sequence[float], prices: str) -> Report:
         """What became of the program in `module`, emitted from `selection`, which was chosen under `costs` (µs, one per

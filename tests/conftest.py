@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from qegraph.tuning.store import FOLDER
+from qegraph.machine import FOLDER
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -18,7 +19,15 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Session-wide: what is measured in one test may be used in the next of the same process."""
+    """Session-wide: what is measured in one test may be used in the next of the same process.
+
+    The native operators are built once for all processes of a run.
+    """
+    own = tmp_path_factory.mktemp("cache")
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "native"
+    shared.mkdir(exist_ok=True)
+    (own / "native").symlink_to(shared)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(FOLDER, str(tmp_path_factory.mktemp("cache")))
+        patch.setenv(FOLDER, str(own))
         yield

@@ -32,6 +32,7 @@ LAYERS = (
         "extract",
         "zoo",
     },
+    {"native"},
     {"facts", "engine", "compile_rules", "load_rules", "rule_files", "refusals", "capture"},
     {"ops"},
     {"encode", "saturate", "schedule"},

@@ -20,10 +20,10 @@ from qegraph.bench import describe
 from qegraph.bench.fidelity import rank_correlation
 from qegraph.cost import DEFAULTS, PER_THREAD, Rates
 from qegraph.coverage.parts import IN, OUT, Linear, fq, q
+from qegraph.machine import FOLDER
 from qegraph.tuning import Store
 from qegraph.tuning.profile import profile
 from qegraph.tuning.race import race
-from qegraph.tuning.store import FOLDER
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from qegraph.lang.vocabulary import add, conv, gemm, linear, matmul, move, nothi
 from qegraph.ops.elementwise import applied
 from qegraph.ops.gemm_cost import gemm_cost, matmul_cost, offset_cost, qgemm_cost
 from qegraph.ops.linear4 import emit_linear4, emit_weight_only4
+from qegraph.ops.native import emit_native, is_native
 from qegraph.ops.quant import dequantized, dtype_in, scale_of, stored
 from qegraph.ops.table import Emission, Reading, dense, emit_constant, means, reads, word
 from qegraph.packing import PackedConv, PackedLinear
@@ -123,6 +124,8 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
         return emit_weight_only4(emission, node)
     weight = emission.constant(w.number)
     scales = _scales(emission, qw)
+    if emission.kernels == "native" and is_native(emission.snapshot, node):
+        return emit_native(emission, node, weight, scales)
     packed = _packed(emission, node, weight, scales)
     w_scale = emission.buffer("w_scale", scales.contiguous())
     out_dtype = dtype_in(out)

@@ -11,6 +11,7 @@ import torch
 from torch import fx
 
 from qegraph.cost import Rates
+from qegraph.kernels import Kernels
 from qegraph.lang.terms import Tensor
 from qegraph.program import Value
 from qegraph.snapshot import ENode, Snapshot
@@ -33,6 +34,7 @@ class Emission(Protocol):
     """What an emitter may ask and do. `call` adds a node for the e-class being emitted."""
 
     snapshot: Snapshot
+    kernels: Kernels
 
     def node(self, eclass: int) -> fx.Node: ...
     def call(self, target: Any, *args: Any) -> fx.Node: ...

@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import platformdirs
 
 from qegraph.cost import Rates
-from qegraph.machine import Machine, describe
+from qegraph.machine import Machine, cache_folder, describe
 
 FORMAT = 1
-FOLDER = "QEGRAPH_CACHE_DIR"
-"""Environment variable that names another folder than the user's cache directory."""
 _LOCK_SECONDS = 10.0
 
 
@@ -45,9 +42,8 @@ class Store:
     """
 
     def __init__(self, machine: Machine, folder: Path | None = None) -> None:
-        place = folder or Path(os.environ.get(FOLDER) or platformdirs.user_cache_dir("qegraph", appauthor=False))
         self.machine = machine
-        self.path = place / f"{_slug(machine)}.json"
+        self.path = (folder or cache_folder()) / f"{_slug(machine)}.json"
 
     @staticmethod
     def here(threads: int) -> Store:
