@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -63,7 +62,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> N
     assert "there is no C++ compiler" in str(native.unavailable())
 
 
-@pytest.mark.parametrize("compiler", ["/nonexistent/c++", sys.executable])
+@pytest.mark.parametrize("compiler", ["/nonexistent/c++", "/bin/false", "/bin/true"])
 def test_a_compiler_that_fails(compiler: str, monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> None:
     has_onednn()
     monkeypatch.setenv("CXX", compiler)

@@ -132,7 +132,8 @@ def _build(command: list[str], target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
         run = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, check=False)
-        if run.returncode:
+        if run.returncode or not made.exists():
             lines = [line for line in run.stderr.splitlines() if "error" in line] or run.stderr.splitlines()
-            raise _Missing(f"{command[0]} can't build the operators: {' | '.join(lines[:2])}")
+            said = " | ".join(lines[:2]) or f"exit code {run.returncode}"
+            raise _Missing(f"{command[0]} can't build the operators: {said}")
         os.replace(made, target)
