@@ -1,6 +1,6 @@
 """Operators of our own for int8 linears and convolutions, which keep the oneDNN primitive torch's make on every call.
 
-`kernels.cpp` is them; `library` builds and loads it, once on a machine; `operators` is what torch and Inductor must
+`source` is them; `library` builds and loads it, once on a machine; `operators` is what torch and Inductor must
 know of them. They are an extra: without it, or without a C++ compiler, torch's own are used.
 """
 

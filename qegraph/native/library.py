@@ -20,7 +20,7 @@ from qegraph.machine import cache_folder
 from qegraph.native.operators import describe_operators
 from qegraph.progress import progress
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = Path(__file__).with_name("source")
 ONEDNN = "QEGRAPH_ONEDNN"
 """Environment variable that names another oneDNN library (libdnnl.so, version 3, for OpenMP) than the extra's."""
 
@@ -101,7 +101,8 @@ def _built(onednn: Path) -> Path:
     if compiler is None:
         raise _Missing("there is no C++ compiler (c++, g++ or clang++, or the one CXX names)")
     command = _command(compiler, onednn)
-    digest = hashlib.sha256(SOURCE.read_bytes() + repr((command, torch.__version__)).encode()).hexdigest()[:16]
+    texts = [file.read_bytes() for file in sorted(SOURCES.iterdir())]
+    digest = hashlib.sha256(b"".join(texts) + repr((command, torch.__version__)).encode()).hexdigest()[:16]
     target = cache_folder() / "native" / f"qegraph-{digest}.so"
     if target.exists():
         return target
@@ -123,7 +124,7 @@ def _command(compiler: str, onednn: Path) -> list[str]:
     libraries = [f"-L{path}" for path in cpp_extension.library_paths()]
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
     flags = ["-shared", "-fPIC", "-std=c++20", "-O2", abi]
-    return [compiler, *flags, *includes, str(SOURCE), *libraries, "-lc10", "-ltorch_cpu", str(onednn),
+    return [compiler, *flags, *includes, str(SOURCES / "operators.cpp"), *libraries, "-lc10", "-ltorch_cpu", str(onednn),
             f"-Wl,-rpath,{onednn.parent}"]  # fmt: skip
 
 

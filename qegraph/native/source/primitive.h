@@ -1,0 +1,165 @@
+// One oneDNN primitive with the memory objects it runs on, and what it is made for.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "weights.h"
+
+namespace qegraph {
+
+// What a primitive is made for, besides the weight and the shapes of the operands.
+struct Problem {
+  bool isConv;
+  ScalarType x, out;
+  bool xZeroPoint, outZeroPoint, perChannel;
+  std::optional<ScalarType> bias, other;
+  float otherScale;
+  int64_t otherZeroPoint;
+  std::string postOp;
+  std::vector<double> parameters;
+  Dims weight, stride, padding, dilation;
+  int64_t groups;
+  int threads;
+  bool operator==(const Problem&) const = default;
+  bool scalesOther() const { return other && isCode(*other) && (otherScale != 1.f || otherZeroPoint != 0); }
+};
+
+inline dnnl::post_ops postOps(const Problem& p, const memory::desc* other) {
+  using dnnl::algorithm;
+  dnnl::post_ops ops;
+  const float a = p.parameters.size() > 0 ? static_cast<float>(p.parameters[0]) : 0.f;
+  const float b = p.parameters.size() > 1 ? static_cast<float>(p.parameters[1]) : 0.f;
+  if (other) {
+    // codes are added as plain numbers, so the sum is in their units meanwhile
+    if (p.scalesOther())
+      ops.append_eltwise(algorithm::eltwise_linear, 1.f / p.otherScale, -static_cast<float>(p.otherZeroPoint));
+    ops.append_binary(algorithm::binary_add, *other);
+    if (p.scalesOther()) ops.append_eltwise(algorithm::eltwise_linear, p.otherScale, 0.f);
+  }
+  if (p.postOp == "relu") ops.append_eltwise(algorithm::eltwise_relu, 0.f, 0.f);
+  else if (p.postOp == "clamp") ops.append_eltwise(algorithm::eltwise_clip, a, b);
+  else if (p.postOp == "gelu") ops.append_eltwise(algorithm::eltwise_gelu_erf, 0.f, 0.f);
+  else if (p.postOp == "gelu-tanh") ops.append_eltwise(algorithm::eltwise_gelu_tanh, 0.f, 0.f);
+  else if (p.postOp == "silu") ops.append_eltwise(algorithm::eltwise_swish, 1.f, 0.f);
+  else if (p.postOp == "hardswish") ops.append_eltwise(algorithm::eltwise_hardswish, 1.f / 6.f, 1.f / 2.f);
+  else if (p.postOp == "leaky_relu") ops.append_eltwise(algorithm::eltwise_relu, a, 0.f);
+  else if (p.postOp == "tanh") ops.append_eltwise(algorithm::eltwise_tanh, 0.f, 0.f);
+  else TORCH_CHECK(p.postOp == "identity", "qegraph: there is no post-op '", p.postOp, "'");
+  return ops;
+}
+
+inline dnnl::primitive_attr attributes(const Problem& p, const memory::desc* other) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  attr.set_scales_mask(DNNL_ARG_SRC, 0);
+  const int channel = p.isConv ? (p.groups > 1 ? 3 : 1) : 2;  // the dims of a weight that its scales go along
+  attr.set_scales_mask(DNNL_ARG_WEIGHTS, p.perChannel ? channel : 0);
+  if (isCode(p.out)) attr.set_scales_mask(DNNL_ARG_DST, 0);
+  if (p.xZeroPoint) attr.set_zero_points_mask(DNNL_ARG_SRC, 0);
+  if (p.outZeroPoint) attr.set_zero_points_mask(DNNL_ARG_DST, 0);
+  attr.set_post_ops(postOps(p, other));
+  return attr;
+}
+
+struct Kernel {
+  Problem problem;
+  Dims xSizes, otherSizes;
+  Owner owner;
+  int64_t version;
+  Dims outSizes = {}, outStrides = {};
+  dnnl::primitive primitive = {};
+  std::shared_ptr<Tensor> weight = {};
+  int64_t scratchpad = 0;
+  std::vector<memory> memories = {};
+  std::vector<dnnl_exec_arg_t> arguments = {};
+  int xAt = -1, outAt = -1, scratchAt = -1, wScaleAt = -1, xScaleAt = -1, xZeroAt = -1, outScaleAt = -1, outZeroAt = -1,
+      biasAt = -1, otherAt = -1;
+
+  int add(int argument, const memory::desc& desc) {
+    memories.emplace_back(desc, engine(), nullptr);
+    arguments.push_back({argument, memories.back().get()});
+    return static_cast<int>(memories.size()) - 1;
+  }
+};
+
+inline memory::desc vectorOf(int64_t length, memory::data_type type) { return {{length}, type, memory::dims{1}}; }
+
+inline int64_t sumOut(const Problem& p, int64_t in, int64_t window, size_t dim) {
+  return (in + 2 * p.padding[dim] - p.dilation[dim] * (window - 1) - 1) / p.stride[dim] + 1;
+}
+
+// (sizes of the result, in the form of the primitive's activation)
+inline Dims resultSizes(const Problem& p, const Dims& x, IntArrayRef w) {
+  if (!p.isConv) return {x[0], w[0]};
+  Dims sizes{x[0], w[0]};
+  for (size_t dim = 2; dim < x.size(); ++dim) sizes.push_back(sumOut(p, x[dim], w[dim], dim - 2));
+  return sizes;
+}
+
+template <class Description>
+void finish(Kernel& k, const Description& d, const Tensor& w, const memory::desc& plain, int64_t scales) {
+  const Problem& p = k.problem;
+  k.weight = packedWeights().get(w, plain, d.weights_desc());
+  k.scratchpad = static_cast<int64_t>(d.scratchpad_desc().get_size());
+  k.xAt = k.add(DNNL_ARG_SRC, d.src_desc());
+  k.memories[k.add(DNNL_ARG_WEIGHTS, d.weights_desc())].set_data_handle(k.weight->data_ptr());
+  k.outAt = k.add(DNNL_ARG_DST, d.dst_desc());
+  k.scratchAt = k.add(DNNL_ARG_SCRATCHPAD, d.scratchpad_desc());
+  k.xScaleAt = k.add(DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC, vectorOf(1, memory::data_type::f32));
+  k.wScaleAt = k.add(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, vectorOf(scales, memory::data_type::f32));
+  if (isCode(p.out)) k.outScaleAt = k.add(DNNL_ARG_ATTR_SCALES | DNNL_ARG_DST, vectorOf(1, memory::data_type::f32));
+  if (p.xZeroPoint) k.xZeroAt = k.add(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC, vectorOf(1, memory::data_type::s32));
+  if (p.outZeroPoint)
+    k.outZeroAt = k.add(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_DST, vectorOf(1, memory::data_type::s32));
+}
+
+inline std::unique_ptr<Kernel> make(const Problem& p, const Dims& xSizes, const Dims& otherSizes, const Tensor& w,
+                                    int64_t scales) {
+  auto k = std::make_unique<Kernel>(Kernel{p, xSizes, otherSizes, ownerOf(w), versionOf(w)});
+  k->outSizes = resultSizes(p, xSizes, w.sizes());
+  k->outStrides = channelsLast(k->outSizes);
+  const memory::desc x(xSizes, typeOf(p.x), channelsLast(xSizes));
+  const memory::desc out(k->outSizes, typeOf(p.out), k->outStrides);
+  std::optional<memory::desc> other, bias;
+  if (p.other) other.emplace(otherSizes, typeOf(*p.other), channelsLast(otherSizes));
+  const auto attr = attributes(p, other ? &*other : nullptr);
+  const auto mode = dnnl::prop_kind::forward_inference;
+  if (p.isConv) {
+    Dims sizes = w.sizes().vec();
+    if (p.groups > 1) {
+      sizes[0] /= p.groups;
+      sizes.insert(sizes.begin(), p.groups);
+    }
+    Dims strides(sizes.size(), 1);
+    for (size_t dim = sizes.size() - 1; dim-- > 0;) strides[dim] = strides[dim + 1] * sizes[dim + 1];
+    const memory::desc plain(sizes, memory::data_type::s8, strides);
+    const memory::desc any(sizes, memory::data_type::s8, memory::format_tag::any);
+    if (p.bias) bias = vectorOf(w.size(0), typeOf(*p.bias));
+    Dims dilation = p.dilation;
+    for (auto& each : dilation) --each;  // oneDNN counts what lies between
+    const dnnl::convolution_forward::primitive_desc d =
+        bias ? dnnl::convolution_forward::primitive_desc(engine(), mode, dnnl::algorithm::convolution_direct, x, any,
+                                                         *bias, out, p.stride, dilation, p.padding, p.padding, attr)
+             : dnnl::convolution_forward::primitive_desc(engine(), mode, dnnl::algorithm::convolution_direct, x, any,
+                                                         out, p.stride, dilation, p.padding, p.padding, attr);
+    k->primitive = dnnl::convolution_forward(d);
+    finish(*k, d, w, plain, scales);
+  } else {
+    const Dims sizes{w.size(1), w.size(0)};
+    const memory::desc plain(sizes, memory::data_type::s8, Dims{1, w.size(1)});
+    const memory::desc any(sizes, memory::data_type::s8, memory::format_tag::any);
+    if (p.bias) bias.emplace(Dims{1, w.size(0)}, typeOf(*p.bias), Dims{w.size(0), 1});
+    const dnnl::matmul::primitive_desc d = bias ? dnnl::matmul::primitive_desc(engine(), x, any, *bias, out, attr)
+                                                : dnnl::matmul::primitive_desc(engine(), x, any, out, attr);
+    k->primitive = dnnl::matmul(d);
+    finish(*k, d, w, plain, scales);
+  }
+  if (bias) k->biasAt = k->add(DNNL_ARG_BIAS, *bias);
+  if (other) k->otherAt = k->add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(p.scalesOther() ? 1 : 0) | DNNL_ARG_SRC_1, *other);
+  return k;
+}
+
+}  // namespace qegraph
