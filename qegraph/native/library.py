@@ -124,8 +124,8 @@ def _command(compiler: str, onednn: Path) -> list[str]:
     libraries = [f"-L{path}" for path in cpp_extension.library_paths()]
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
     flags = ["-shared", "-fPIC", "-std=c++20", "-O2", abi]
-    return [compiler, *flags, *includes, str(SOURCES / "operators.cpp"), *libraries, "-lc10", "-ltorch_cpu", str(onednn),
-            f"-Wl,-rpath,{onednn.parent}"]  # fmt: skip
+    against = ["-lc10", "-ltorch_cpu", str(onednn), f"-Wl,-rpath,{onednn.parent}"]
+    return [compiler, *flags, *includes, str(SOURCES / "operators.cpp"), *libraries, *against]
 
 
 def _build(command: list[str], target: Path) -> None:
