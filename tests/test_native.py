@@ -254,6 +254,7 @@ def test_an_optimised_graph_and_its_copies() -> None:
     assert [name for name in calls if name.startswith("onednn")] == []
     assert [name for name in calls if name.startswith("qegraph.q")][:2] == ["qegraph.qconv.default"] * 2
     assert not [node for node in fast.graph.nodes if "scratch" in str(node.target)], "the residual is only read"
+    assert "2 conv: 2 int8 (2 with fused post-op), 1 linear: 1 int8" in str(qegraph.explain(fast))
     agrees(gm, fast, inputs)
     expected = fast(*inputs)
     file = io.BytesIO()

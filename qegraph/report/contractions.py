@@ -11,6 +11,7 @@ from torch import fx
 
 from qegraph.emit import META
 from qegraph.extract import Selection
+from qegraph.kernels import POST_OPS, name_of
 from qegraph.program import module_path
 from qegraph.report.account import Account
 from qegraph.report.fates import GEMMS
@@ -86,7 +87,7 @@ def _contraction(
 ) -> Contraction | None:
     """What the node is by itself, without the reason why it may be float; None if it is no contraction."""
     op, target, source = made.get("op", ""), str(node.target), made.get("equals") or ""
-    if op == "QGemm" and "pointwise" in target:
+    if op == "QGemm" and target.startswith(_KERNELS):
         return _int8(of, node, made, convolutions)
     narrow = next((kind for name, kind in _NARROW.items() if name in target), None)
     if narrow is not None:
@@ -114,6 +115,9 @@ def _placed(of: Account, each: Contraction, made: Mapping[str, Any], gemms: Sequ
     )
 
 
+_KERNELS = ("onednn.qlinear_pointwise", "onednn.qconv", "qegraph.qlinear", "qegraph.qconv")
+"""Starts of the names of int8 kernels."""
+
 _NARROW = {
     "_weight_int8pack_mm": "linear with int8 weight",
     "_weight_int4pack_mm": "linear with int4 weight",
@@ -127,12 +131,11 @@ def _is_opaque_gemm(node: fx.Node) -> bool:
 
 
 def _int8(of: Account, node: fx.Node, made: Mapping[str, Any], convolutions: frozenset[str]) -> Contraction:
-    binary = "binary" in str(node.target)
-    args = node.args
-    unary = str(args[-3])
-    post_ops = (("add",) if binary else ()) + ((unary,) if unary != "none" else ())
+    _, _, _, w, *_, qo, f, _ = of.snapshot.nodes[made["enode"]].args
+    unary, _ = POST_OPS[name_of(f)]
+    post_ops = (("add",) if qo.name != "Absent" else ()) + ((unary,) if unary != "none" else ())
     kind = "conv" if "qconv" in str(node.target) or not convolutions.isdisjoint(made["from"]) else "linear"
-    weight = of.selection.choice[of.snapshot.nodes[made["enode"]].args[3].number]
+    weight = of.selection.choice[w.number]
     if of.snapshot.nodes[weight].op == "Filled":
         kind = "average pool"
     return Contraction(node.name, made["equals"] or "", kind, True, post_ops)
