@@ -56,7 +56,7 @@ def _configure_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=_at_least_one, default=11, help="timing rounds (default 11)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs (default 0)")
     parser.add_argument("--samples", type=_at_least_one, default=16, help="inputs outputs are compared on (default 16)")
-    parser.add_argument("--variants", type=_names, help="comma-separated (default all); fp32 and qdq always run")
+    parser.add_argument("--variants", type=_names, help="comma-separated (default: those not slow to build)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured, after each model")
     parser.add_argument("--cost-fidelity", action="store_true", help="rank random forms by cost and by time instead")
     parser.add_argument("--forms", type=_at_least_one, default=30, help="random forms a model (default 30)")
@@ -67,7 +67,7 @@ def _run_bench(args: argparse.Namespace) -> int:
 
     if args.cost_fidelity:
         return _run_fidelity(args)
-    variants: tuple[str, ...] = args.variants or tuple(bench.BUILDERS)
+    variants: tuple[str, ...] = args.variants or bench.DEFAULT
     _known("model", args.models, zoo.names())
     _known("variant", variants, tuple(bench.BUILDERS))
     settings = bench.Settings(args.size, args.rounds, args.threads, args.seed, args.samples, variants)
