@@ -59,6 +59,7 @@ def _configure_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", type=_names, help="comma-separated (default: those not slow to build)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured, after each model")
     parser.add_argument("--cost-fidelity", action="store_true", help="rank random forms by cost and by time instead")
+    parser.add_argument("--profile", action="store_true", help="split the latency of one call into its parts instead")
     parser.add_argument("--forms", type=_at_least_one, default=30, help="random forms a model (default 30)")
 
 
@@ -67,6 +68,8 @@ def _run_bench(args: argparse.Namespace) -> int:
 
     if args.cost_fidelity:
         return _run_fidelity(args)
+    if args.profile:
+        return _run_profile(args)
     variants: tuple[str, ...] = args.variants or bench.DEFAULT
     _known("model", args.models, zoo.names())
     _known("variant", variants, tuple(bench.BUILDERS))
@@ -102,6 +105,16 @@ def _run_fidelity(args: argparse.Namespace) -> int:
     bench.show([bench.fidelity_table(results)])
     print(f"{bench.describe(args.threads).line()}; seed {args.seed}, {args.forms} forms, {args.rounds} rounds")
     return 0
+
+
+def _run_profile(args: argparse.Namespace) -> int:
+    from qegraph import bench, zoo
+    from qegraph.bench import profile
+
+    _known("model", args.models, zoo.names())
+    variants: tuple[str, ...] = args.variants or profile.DEFAULT
+    settings = bench.Settings(args.size, args.rounds, args.threads, args.seed, variants=variants)
+    return profile.run(args.models or zoo.names(), settings)
 
 
 def _configure_calibrate(parser: argparse.ArgumentParser) -> None:

@@ -224,7 +224,7 @@ def test_tables_and_json_hold_ratios(subject: Subject) -> None:
 
 def test_ratios_are_of_pairs_that_were_asked_for(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(given: Subject) -> Built:
-        return Built(lambda *inputs: [given.model(*inputs) for _ in range(2)][0], None, 3.0, "twice")
+        return Built(lambda *inputs: [given.model(*inputs), given.model(*inputs)][0], None, 3.0, "twice")
 
     def once(given: Subject) -> Built:
         return Built(given.model, None, 6.0)
@@ -260,10 +260,14 @@ def test_what_is_not_installed_is_left_out_with_a_note(
 def test_peers_quantize_the_float_module_and_leave_the_process_as_it_was(subject: Subject) -> None:
     for package in ("openvino", "nncf", "onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package, reason="the extra `peers` isn't installed")
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), logging.root.level
+
+    def state() -> tuple[object, ...]:
+        random_states = random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()
+        return *random_states, torch.get_num_threads(), logging.root.level, logging.root.manager.disable
+
+    before = state()
     result = _measure(subject, "openvino", "onnxruntime")
-    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), logging.root.level
-    assert before == after
+    assert state() == before
     for peer in ("openvino", "onnxruntime"):
         outcome = result.outcomes[peer]
         assert outcome.crash is None and outcome.skipped is None and outcome.timing
