@@ -87,29 +87,17 @@ def test_the_middle_half_is_not_moved_by_outliers() -> None:
     assert middle([2.0, 1000.0, 4.0, 0.0]) == 3.0
 
 
-_CALL = Event(
-    "qegraph.call",
-    130.0,
-    (
-        Event("TorchDynamo Cache Lookup", 10.0),
-        Event(
-            "Torch-Compiled Region: 0/0",
-            100.0,
-            (
-                Event(
-                    "## Call CompiledFxGraph abc ##",
-                    90.0,
-                    (
-                        Event("graph_0_cpp_fused_quantize_per_tensor_0", 5.0),
-                        Event("onednn::qconv_pointwise", 40.0, (Event("aten::to", 2.0), Event("aten::empty", 3.0))),
-                        Event("graph_0_cpp_fused_clone_permute_1", 4.0),
-                        Event("aten::max_pool2d", 6.0),
-                    ),
-                ),
-            ),
-        ),
-    ),
+_INT8 = Event("onednn::qconv_pointwise", 30.0, 70.0, (Event("aten::to", 31.0, 33.0), Event("aten::empty", 35.0, 38.0)))
+_KERNELS = (
+    Event("graph_0_cpp_fused_quantize_per_tensor_0", 22.0, 27.0),
+    _INT8,
+    Event("graph_0_cpp_fused_clone_permute_1", 75.0, 79.0),
+    Event("aten::max_pool2d", 90.0, 96.0),
 )
+_REGION = Event(
+    "Torch-Compiled Region: 0/0", 15.0, 115.0, (Event("## Call CompiledFxGraph a ##", 18.0, 108.0, _KERNELS),)
+)
+_CALL = Event("qegraph.call", 0.0, 130.0, (Event("TorchDynamo Cache Lookup", 4.0, 14.0), _REGION))
 
 
 def test_spans_leave_nothing_out_but_what_the_profiler_added() -> None:
@@ -128,8 +116,9 @@ def test_spans_leave_nothing_out_but_what_the_profiler_added() -> None:
 
 
 def test_without_a_compiler_all_between_operators_is_python() -> None:
-    root = Event("qegraph.call", 10.0, (Event("onednn::qlinear_pointwise", 7.0),))
-    assert spans(root, Overhead(0.0, 0.0)) == [Span(PYTHON, 3.0), Span("onednn::qlinear_pointwise", 7.0)]
+    root = Event("qegraph.call", 0.0, 10.0, (Event("onednn::qlinear_pointwise", 2.0, 9.0),))
+    found = spans(root, Overhead(0.0, 0.0))
+    assert found == [Span(PYTHON, 2.0), Span("onednn::qlinear_pointwise", 7.0), Span(PYTHON, 1.0)]
 
 
 def test_parts_add_up_and_calls_know_their_kernels() -> None:

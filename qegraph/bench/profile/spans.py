@@ -29,10 +29,11 @@ _PROBE_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Event:
-    """One interval of the profiler, in microseconds, with those inside it."""
+    """One interval of the profiler, in microseconds, with those inside it in order."""
 
     name: str
-    microseconds: float
+    start: float
+    end: float
     children: tuple[Event, ...] = ()
 
     @property
@@ -58,21 +59,26 @@ class Span:
 
 
 def spans(root: Event, overhead: Overhead) -> list[Span]:
-    """The spans of one call in order; spans of `PYTHON` and `ENTRY` stand where their first children stand."""
+    """The spans of one call in order.
+
+    `PYTHON` and `ENTRY` are a span for each gap: short ones, of which few are hit when the system takes the core away.
+    """
     compiled = any(child.name.startswith(_COMPILED) for child in root.children)
-    marked = Event(root.name, root.microseconds - overhead.marker, root.children)
+    marked = Event(root.name, root.start + overhead.marker, root.end, root.children)
     return list(_spans(marked, ENTRY if compiled else PYTHON, overhead.event))
 
 
 def _spans(event: Event, around: str, overhead: float) -> Iterator[Span]:
     if "::" in event.name or _GENERATED.match(event.name):
-        yield Span(event.name, event.microseconds - overhead * event.inside)
+        yield Span(event.name, event.end - event.start - overhead * event.inside)
         return
     around = PYTHON if event.name.startswith(_WRAPPER) else around
-    within = sum(child.microseconds for child in event.children)
-    yield Span(around, event.microseconds - within - overhead * len(event.children))
+    last = event.start
     for child in event.children:
+        yield Span(around, child.start - last - overhead)
         yield from _spans(child, around, overhead)
+        last = child.end
+    yield Span(around, event.end - last)
 
 
 def record(call: Callable[[], object], calls: int) -> list[Event]:
@@ -92,7 +98,7 @@ def _profiler() -> Generator[Any]:
 
 def _event(seen: Any) -> Event:
     children = sorted(seen.cpu_children, key=lambda child: child.time_range.start)
-    return Event(seen.name, float(seen.cpu_time_total), tuple(map(_event, children)))
+    return Event(seen.name, seen.time_range.start, seen.time_range.end, tuple(map(_event, children)))
 
 
 def measure_overhead() -> Overhead:
@@ -103,7 +109,7 @@ def measure_overhead() -> Overhead:
         plain.append(_repeat(number.item))
         with _profiler():
             seen.append(_repeat(number.item))
-    marker = min(each.microseconds for each in record(lambda: None, _PROBE_CALLS // 10))
+    marker = min(each.end - each.start for each in record(lambda: None, _PROBE_CALLS // 10))
     return Overhead(max(0.0, min(seen) - min(plain)) / 2, marker)
 
 

@@ -2,6 +2,10 @@
 
 Its standard output is oneDNN's to write its log to; what it measured itself goes to a file. Plain calls, calls under
 the profiler and calls with the log on take turns, so that load on the machine falls on all three.
+
+The latency is taken by the clock of the calling thread, which stands still while the system has given its core to
+somebody else: at one thread, that is the time on the wall of an idle machine. With more threads it would miss waiting
+for them, so there it is the wall's.
 """
 
 from __future__ import annotations
@@ -87,12 +91,13 @@ def _measure(call: Callable[[], object], rounds: int) -> Seen:
 
 def _plain(call: Callable[[], object], calls: int) -> list[float]:
     """Microseconds of each call; one more goes before, to have its data in the caches again."""
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     call()
     times: list[float] = []
     for _ in range(calls):
-        begin = time.perf_counter()
+        begin = clock()
         call()
-        times.append((time.perf_counter() - begin) * 1e6)
+        times.append((clock() - begin) * 1e6)
     return times
 
 
