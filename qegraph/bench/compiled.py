@@ -33,7 +33,7 @@ _TUNINGS: Mapping[str, Mapping[str, Any]] = {
 _TUNING_ROUNDS = 9
 
 
-class _Recorder(CustomGraphPass):
+class Recorder(CustomGraphPass):
     """Counts each graph Inductor is about to generate code for, after its quantization passes; changes nothing.
 
     Inductor keeps quantize and dequantize as calls up to code generation, so they can be counted here.
@@ -60,7 +60,7 @@ def first_calls(compiled: Runner, subject: Subject) -> float:
 
 
 def _frozen(subject: Subject, options: Mapping[str, Any]) -> Built:
-    recorder = _Recorder()
+    recorder = Recorder()
     compiled = torch.compile(subject.copy())
     with inductor_config.patch({"freezing": True, "post_grad_custom_post_pass": recorder, **options}):
         seconds = first_calls(compiled, subject)
@@ -107,7 +107,7 @@ def backend(mode: Mode) -> Callable[[Subject], Built]:
     def build(subject: Subject) -> Built:
         if "qegraph" not in torch.compiler.list_backends():
             raise Unavailable("torch.compile knows no backend qegraph: install the package, whose entry point it is")
-        recorder = _Recorder()
+        recorder = Recorder()
         compiled = torch.compile(subject.copy(), backend="qegraph", options={"mode": mode})
         with inductor_config.patch(post_grad_custom_post_pass=recorder):
             seconds = first_calls(compiled, subject)
