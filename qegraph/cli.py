@@ -56,9 +56,10 @@ def _configure_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=_at_least_one, default=11, help="timing rounds (default 11)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs (default 0)")
     parser.add_argument("--samples", type=_at_least_one, default=16, help="inputs outputs are compared on (default 16)")
-    parser.add_argument("--variants", type=_names, help="comma-separated (default all); fp32 and qdq always run")
+    parser.add_argument("--variants", type=_names, help="comma-separated (default: those not slow to build)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured, after each model")
     parser.add_argument("--cost-fidelity", action="store_true", help="rank random forms by cost and by time instead")
+    parser.add_argument("--profile", action="store_true", help="split the latency of one call into its parts instead")
     parser.add_argument("--forms", type=_at_least_one, default=30, help="random forms a model (default 30)")
 
 
@@ -67,7 +68,9 @@ def _run_bench(args: argparse.Namespace) -> int:
 
     if args.cost_fidelity:
         return _run_fidelity(args)
-    variants: tuple[str, ...] = args.variants or tuple(bench.BUILDERS)
+    if args.profile:
+        return _run_profile(args)
+    variants: tuple[str, ...] = args.variants or bench.DEFAULT
     _known("model", args.models, zoo.names())
     _known("variant", variants, tuple(bench.BUILDERS))
     settings = bench.Settings(args.size, args.rounds, args.threads, args.seed, args.samples, variants)
@@ -102,6 +105,16 @@ def _run_fidelity(args: argparse.Namespace) -> int:
     bench.show([bench.fidelity_table(results)])
     print(f"{bench.describe(args.threads).line()}; seed {args.seed}, {args.forms} forms, {args.rounds} rounds")
     return 0
+
+
+def _run_profile(args: argparse.Namespace) -> int:
+    from qegraph import bench, zoo
+    from qegraph.bench import profile
+
+    _known("model", args.models, zoo.names())
+    variants: tuple[str, ...] = args.variants or profile.DEFAULT
+    settings = bench.Settings(args.size, args.rounds, args.threads, args.seed, variants=variants)
+    return profile.run(args.models or zoo.names(), settings)
 
 
 def _configure_calibrate(parser: argparse.ArgumentParser) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,8 +23,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from qegraph import cli, zoo
 from qegraph.bench import BUILDERS, Counts, Result, Settings, Subject, count, measure, tables, to_json
 from qegraph.bench.accuracy import Error, complaint, error
+from qegraph.bench.compiled import first_calls
 from qegraph.bench.counts import total
-from qegraph.bench.variants import Built
+from qegraph.bench.subject import Built
 from qegraph.machine import describe
 from qegraph.timing import Timing, interleave, speedup, threads
 
@@ -203,15 +209,93 @@ def test_error_and_complaint() -> None:
 def test_tables_and_json_hold_ratios(subject: Subject) -> None:
     settings = Settings(variants=("torchao",), rounds=2)
     results = [_measure(subject, "torchao")] * 2
-    speed, graphs, errors = tables(results, settings)
+    speed, graphs, errors, float_errors = tables(results, settings)
     assert speed.header[:4] == ("model", "fp32", "qdq", "torchao")
     assert speed.rows[0][:2] == ("tiny", "1.00")
     assert speed.rows[-1][0] == "geometric mean"
     assert graphs.rows[0][2] == "1 = 1+0+0"
-    assert errors.rows[0][2] == "0.0e+00 (0.0e+00)"
+    assert errors.header == float_errors.header == ("model", "qdq", "torchao")
+    assert errors.rows[0][1] == "0.0e+00 (0.0e+00)"
+    assert float_errors.rows[0][1] != errors.rows[0][1], "quantizing isn't exact"
     written = json.loads(json.dumps(to_json(results, settings, describe(1))))
     assert written["models"][0]["outcomes"]["torchao"]["leftovers"] == 1
     assert written["machine"]["threads"] == 1
+
+
+def test_ratios_are_of_pairs_that_were_asked_for(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(given: Subject) -> Built:
+        return Built(lambda *inputs: [given.model(*inputs), given.model(*inputs)][0], None, 3.0, "twice")
+
+    def once(given: Subject) -> Built:
+        return Built(given.model, None, 6.0)
+
+    builders = {**BUILDERS, "openvino": twice, "inductor": twice, "backend": once}
+    monkeypatch.setattr("qegraph.bench.run.BUILDERS", builders)
+    settings = Settings(variants=("openvino", "inductor", "backend"), rounds=5)
+    result = measure("tiny", subject, settings, lambda _: None)
+    ratios, chosen = tables([result], settings)[1], tables([result], settings)[-1]
+    assert ratios.header == ("model", "inductor / backend", "openvino / backend", "seconds: backend / inductor")
+    assert ratios.rows[0][-1] == "2.00"
+    assert all(float(each) > 1.2 for each in ratios.rows[0][1:-1])
+    assert chosen.rows == (("tiny", "inductor", "twice"), ("tiny", "openvino", "twice"))
+    assert result.outcomes["openvino"].error is None, "it doesn't run the q/dq graph"
+    against = result.outcomes["openvino"].float_error
+    assert against and against.maximum == 0.0
+
+
+@pytest.mark.parametrize("peer", ["openvino", "onnxruntime"])
+def test_what_is_not_installed_is_left_out_with_a_note(
+    peer: str, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, peer, None)
+    result = _measure(subject, peer, "torchao")
+    outcome = result.outcomes[peer]
+    assert outcome.skipped and "pip install 'qegraph[peers]'" in outcome.skipped
+    assert outcome.crash is None and not result.failures
+    assert result.outcomes["torchao"].timing
+    (left_out,) = tables([result], Settings(variants=(peer, "torchao")))[-1:]
+    assert left_out.rows == (("tiny", peer, outcome.skipped),)
+
+
+def test_peers_quantize_the_float_module_and_leave_the_process_as_it_was(subject: Subject) -> None:
+    for package in ("openvino", "nncf", "onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason="the extra `peers` isn't installed")
+
+    def state() -> tuple[object, ...]:
+        random_states = random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()
+        return *random_states, torch.get_num_threads(), logging.root.level, logging.root.manager.disable
+
+    before = state()
+    result = _measure(subject, "openvino", "onnxruntime")
+    assert state() == before
+    for peer in ("openvino", "onnxruntime"):
+        outcome = result.outcomes[peer]
+        assert outcome.crash is None and outcome.skipped is None and outcome.timing
+        assert outcome.float_error
+        assert 0.0 < outcome.float_error.maximum < 0.1 * outcome.float_error.scale, "quantized, but not broken"
+
+
+def test_tunings_are_no_default_and_the_best_is_named(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not {"inductor-tuned", "backend-tuned"} & {*Settings().wanted()}
+    tunings: dict[str, dict[str, object]] = {"broken": {"cpp.threads": "none"}, "plain": {}}
+    monkeypatch.setattr("qegraph.bench.compiled._TUNINGS", tunings)
+    outcome = _measure(subject, "inductor-tuned").outcomes["inductor-tuned"]
+    assert outcome.crash is None and outcome.counts
+    assert (outcome.note, outcome.counts.int8_gemms) == ("plain", 2)
+
+
+def test_compiling_is_timed_from_an_empty_cache(subject: Subject) -> None:
+    folders: list[str] = []
+
+    def compiler(*_: torch.Tensor) -> None:
+        folders.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+        assert len(folders) % 2 == 0 or not any(Path(folders[-1]).iterdir())
+
+    before = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    assert first_calls(compiler, subject) > 0.0
+    assert first_calls(compiler, subject) > 0.0
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
+    assert folders[0] == folders[1] != folders[2] == folders[3] != before
 
 
 def test_cli_explains_unknown_names_and_a_missing_extra(
@@ -221,7 +305,7 @@ def test_cli_explains_unknown_names_and_a_missing_extra(
     assert "resnet18" in capsys.readouterr().err
     assert cli.main(["bench", "--variants", "tvm"]) == 2
     assert "inductor" in capsys.readouterr().err
-    monkeypatch.setitem(__import__("sys").modules, "torchao.quantization.pt2e.quantize_pt2e", None)
+    monkeypatch.setitem(sys.modules, "torchao.quantization.pt2e.quantize_pt2e", None)
     assert cli.main(["bench", "resnet18", "--size", "small"]) == 2
     assert "pip install 'qegraph[bench]'" in capsys.readouterr().err
 

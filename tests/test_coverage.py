@@ -18,7 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from qegraph import cli
 from qegraph.bench import Counts, Subject, count
-from qegraph.bench.variants import Built
+from qegraph.bench.subject import Built
 from qegraph.coverage import NAMES, OURS, ROUTES, Cell, Left, Outcome, Settings, Verdict, cells, failures, judge, spread
 from qegraph.coverage.cell import Made
 from qegraph.coverage.contract import disagreement, less_exact

@@ -13,8 +13,9 @@ from .run import Result as Result
 from .run import Settings as Settings
 from .run import bench as bench
 from .run import measure as measure
+from .subject import Subject as Subject
 from .table import show as show
 from .table import tables as tables
 from .table import to_json as to_json
 from .variants import BUILDERS as BUILDERS
-from .variants import Subject as Subject
+from .variants import DEFAULT as DEFAULT

@@ -14,7 +14,8 @@ from qegraph.timing import Timing, interleave, speedup, threads
 
 from .accuracy import FACTOR, complaint, error, outputs
 from .run import Progress
-from .variants import BUILDERS, Built, Subject
+from .subject import Built, Subject
+from .variants import BUILDERS
 
 _MODEL = "resnet18"
 _VARIANTS = {"qdq": "q/dq graph, eager", "torchao": "torchao lowering, eager", "qegraph": "qegraph, eager"}

@@ -13,7 +13,8 @@ from qegraph.timing import Timing, interleave, speedup, threads
 
 from .accuracy import Error, complaint, error, outputs
 from .counts import Counts
-from .variants import BASELINE, BUILDERS, ORACLE, OURS, Built, Subject
+from .subject import Built, Subject, Unavailable
+from .variants import BASELINE, BUILDERS, DEFAULT, ORACLE, OURS, OWN_QUANTIZATION
 
 Progress = Callable[[str], None]
 
@@ -27,7 +28,7 @@ class Settings:
     threads: int = 1
     seed: int = 0
     samples: int = 16
-    variants: tuple[str, ...] = tuple(BUILDERS)
+    variants: tuple[str, ...] = DEFAULT
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def wanted(self) -> tuple[str, ...]:
@@ -37,14 +38,23 @@ class Settings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One variant of one model: either `crash`, or everything else. `speedup` is over fp32 eager."""
+    """One variant of one model: either `crash`, or `skipped` with what isn't installed, or everything else.
+
+    speedup      over fp32 eager.
+    error        against the q/dq graph, for variants that run it.
+    float_error  against the float module, for all: what quantizing costs, by whatever recipe.
+    note         what was chosen while building.
+    """
 
     crash: str | None = None
+    skipped: str | None = None
     speedup: float | None = None
     timing: Timing | None = None
     error: Error | None = None
+    float_error: Error | None = None
     counts: Counts | None = None
     build_seconds: float | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,11 @@ class Result:
         """How many times faster `fast` is than `slow`, or None if one of them has no timing."""
         one, other = self._timing(slow), self._timing(fast)
         return speedup(one, other) if one and other else None
+
+    def compile_ratio(self, ours: str, rival: str) -> float | None:
+        """How many times as long `ours` took to build as `rival`, or None if one of them wasn't built."""
+        one, other = (self.outcomes[name].build_seconds if name in self.outcomes else None for name in (ours, rival))
+        return one / other if one and other else None
 
     def milliseconds_per_node(self) -> float | None:
         """What `optimize` took, for each node of the q/dq graph."""
@@ -77,7 +92,7 @@ def bench(names: Sequence[str], settings: Settings, progress: Progress) -> Itera
         progress(f"{name}: quantizing")
         with threads(settings.threads):
             model, inputs = zoo.load(name, settings.size, settings.seed, **settings.options)
-            subject = Subject(model, zoo.quantize(model, inputs, seed=settings.seed), inputs)
+            subject = Subject(model, zoo.quantize(model, inputs, seed=settings.seed), inputs, settings.seed)
             result = measure(name, subject, settings, progress)
         yield result
 
@@ -85,16 +100,21 @@ def bench(names: Sequence[str], settings: Settings, progress: Progress) -> Itera
 def measure(name: str, subject: Subject, settings: Settings, progress: Progress) -> Result:
     """Benchmark one quantized model, at the thread count in force."""
     with torch.no_grad():
-        built, crashes = _build(name, subject, settings.wanted(), progress)
+        built, outcomes = _build(name, subject, settings.wanted(), progress)
         progress(f"{name}: comparing outputs")
-        errors = _compare(built, crashes, zoo.draw(subject.inputs, settings.samples, settings.seed + 1))
+        errors = _compare(built, outcomes, zoo.draw(subject.inputs, settings.samples, settings.seed + 1))
         progress(f"{name}: timing {len(built)} variants, {settings.rounds} rounds")
         timings = interleave({key: _call(each, subject) for key, each in built.items()}, settings.rounds)
-    outcomes = {key: Outcome(crash=reason) for key, reason in crashes.items()}
     for key, each in built.items():
-        timing = timings[key]
-        factor = speedup(timings[BASELINE], timing)
-        outcomes[key] = Outcome(None, factor, timing, errors[key], each.counts, each.seconds)
+        outcomes[key] = Outcome(
+            speedup=speedup(timings[BASELINE], timings[key]),
+            timing=timings[key],
+            error=errors[key][0],
+            float_error=errors[key][1],
+            counts=each.counts,
+            build_seconds=each.seconds,
+            note=each.note,
+        )
     ordered = {key: outcomes[key] for key in settings.wanted()}
     return Result(name, len(subject.quantized.graph.nodes), ordered, _failures(ordered))
 
@@ -106,35 +126,38 @@ def _call(built: Built, subject: Subject) -> Callable[[], object]:
 
 def _build(
     name: str, subject: Subject, wanted: Sequence[str], progress: Progress
-) -> tuple[dict[str, Built], dict[str, str]]:
-    """Build every variant; what crashed is in the second result, with the reason."""
+) -> tuple[dict[str, Built], dict[str, Outcome]]:
+    """Build every variant; what crashed or isn't installed is in the second result, with the reason."""
     built: dict[str, Built] = {}
-    crashes: dict[str, str] = {}
+    lost: dict[str, Outcome] = {}
     for key in wanted:
         progress(f"{name}: building {key}")
         try:
             built[key] = BUILDERS[key](subject)
-        except zoo.MissingExtra:
-            raise
+        except (zoo.MissingExtra, Unavailable) as missing:
+            lost[key] = Outcome(skipped=str(missing))
         except Exception as problem:  # a rival's crash is a finding, whatever its type
-            crashes[key] = _reason(problem)
-    return built, crashes
+            lost[key] = Outcome(crash=_reason(problem))
+    return built, lost
 
 
-def _compare(built: dict[str, Built], crashes: dict[str, str], samples: Sequence[zoo.Inputs]) -> dict[str, Error]:
-    """Errors against the oracle; a variant that crashes here moves from `built` to `crashes`.
+def _compare(
+    built: dict[str, Built], lost: dict[str, Outcome], samples: Sequence[zoo.Inputs]
+) -> dict[str, tuple[Error | None, Error]]:
+    """Errors against the oracle and the float module; a variant that crashes here moves from `built` to `lost`.
 
     Having to compile again is a crash: it would happen without the settings the variant was built with, and Inductor
     without freezing is another, slower program. Building one variant can drop the compiled code of another.
     """
-    oracle = outputs(built[ORACLE].run, samples)
-    errors: dict[str, Error] = {}
+    oracle, exact = outputs(built[ORACLE].run, samples), outputs(built[BASELINE].run, samples)
+    errors: dict[str, tuple[Error | None, Error]] = {}
     for key in list(built):
         try:
             with torch.compiler.set_stance("fail_on_recompile"):
-                errors[key] = error(outputs(built[key].run, samples), oracle)
+                found = outputs(built[key].run, samples)
+            errors[key] = None if key in OWN_QUANTIZATION else error(found, oracle), error(found, exact)
         except Exception as problem:  # as above
-            crashes[key] = _reason(problem)
+            lost[key] = Outcome(crash=_reason(problem))
             del built[key]
     return errors
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import geometric_mean
 from typing import Any
@@ -12,10 +12,10 @@ from rich.table import Table as RichTable
 
 from qegraph.machine import Machine
 
+from .accuracy import Error
 from .run import Outcome, Result, Settings
-from .variants import ORACLE
+from .variants import BASELINE, COMPILE_RATIOS, ORACLE, OWN_QUANTIZATION, RATIOS
 
-RATIOS = (("torchao", "qegraph"), ("inductor", "qegraph+compile"))
 _ROUTES = ("torchao", "inductor", "qegraph")
 
 
@@ -42,25 +42,46 @@ def show(tables: Iterable[Table]) -> None:
 
 
 def tables(results: Sequence[Result], settings: Settings) -> list[Table]:
-    """Speed, graph and error tables, and the crashes if there were any."""
+    """Speed, ratio, graph and error tables; what was chosen, what crashed and what isn't installed, if anything."""
     wanted = settings.wanted()
-    crashes = tuple((r.model, key, each.crash) for r in results for key, each in r.outcomes.items() if each.crash)
-    made = [_speed(results, wanted), _graphs(results), _errors(results, wanted)]
-    return [*made, Table("crash: reason", ("model", "variant", "reason"), crashes, False)] if crashes else made
+    made = [_speed(results, wanted), _ratios(results, wanted), _graphs(results)]
+    made += [_errors(results, wanted), _float_errors(results, wanted)]
+    for title, text in (
+        ("chosen while building", lambda each: each.note),
+        ("crash: reason", lambda each: each.crash),
+        ("left out: not installed", lambda each: each.skipped),
+    ):
+        made += _remarks(title, results, text)
+    return [each for each in made if each.rows]
+
+
+def _remarks(title: str, results: Sequence[Result], text: Callable[[Outcome], str | None]) -> list[Table]:
+    rows = tuple((r.model, key, said) for r in results for key, each in r.outcomes.items() if (said := text(each)))
+    return [Table(title, ("model", "variant", "what"), rows, False)]
 
 
 def _speed(results: Sequence[Result], wanted: Sequence[str]) -> Table:
-    heads = [f"{slow} / {fast}" for slow, fast in RATIOS]
-    rows = [
-        (r.model, *(_speedup(r.outcomes[key]) for key in wanted), *(_number(r.ratio(*pair)) for pair in RATIOS), _ms(r))
-        for r in results
-    ]
+    rows = [(r.model, *(_speedup(r.outcomes[key]) for key in wanted), _ms(r)) for r in results]
     if len(results) > 1:
         speedups = [_mean(r.outcomes[key].speedup for r in results) for key in wanted]
-        ratios = [_mean(r.ratio(*pair) for r in results) for pair in RATIOS]
-        rows.append(("geometric mean", *(_number(each) for each in (*speedups, *ratios)), ""))
-    title = "Speed-up over fp32 eager (1.00), and time ratios; the last column is ms of each variant"
-    return Table(title, ("model", *wanted, *heads, "ms"), tuple(rows))
+        rows.append(("geometric mean", *map(_number, speedups), ""))
+    title = "Speed-up over fp32 eager (1.00); the last column is ms of each variant"
+    return Table(title, ("model", *wanted, "ms"), tuple(rows))
+
+
+def _ratios(results: Sequence[Result], wanted: Sequence[str]) -> Table:
+    """Of the pairs that were both asked for."""
+    times = [pair for pair in RATIOS if {*pair} <= {*wanted}]
+    builds = [pair for pair in COMPILE_RATIOS if {*pair} <= {*wanted}]
+    heads = [f"{slow} / {fast}" for slow, fast in times] + [f"seconds: {ours} / {rival}" for ours, rival in builds]
+    values = {
+        r.model: [r.ratio(*each) for each in times] + [r.compile_ratio(*each) for each in builds] for r in results
+    }
+    rows = [(model, *map(_number, each)) for model, each in values.items()] if heads else []
+    if len(rows) > 1:
+        rows.append(("geometric mean", *(_number(_mean(column)) for column in zip(*values.values(), strict=True))))
+    title = "Time of a rival over ours (above 1: ours is faster); seconds to compile, ours over the rival's"
+    return Table(title, ("model", *heads), tuple(rows))
 
 
 def _graphs(results: Sequence[Result]) -> Table:
@@ -87,9 +108,19 @@ def _graphs(results: Sequence[Result]) -> Table:
 
 
 def _errors(results: Sequence[Result], wanted: Sequence[str]) -> Table:
+    shown = [key for key in wanted if key not in OWN_QUANTIZATION]
     title = "Error against the q/dq graph run eagerly: max (mean), in units of its largest output"
-    rows = [(r.model, *(_error(r.outcomes[key]) for key in wanted)) for r in results]
-    return Table(title, ("model", *wanted), tuple(rows))
+    rows = [(r.model, *(_error(r.outcomes[key], r.outcomes[key].error) for key in shown)) for r in results]
+    return Table(title, ("model", *shown), tuple(rows))
+
+
+def _float_errors(results: Sequence[Result], wanted: Sequence[str]) -> Table:
+    shown = [key for key in wanted if key != BASELINE]
+    peers = [key for key in shown if key in OWN_QUANTIZATION]
+    own = f"; {' and '.join(peers)} by their own recipes on the same calibration data" if peers else ""
+    title = f"Error against the float model, that of quantizing included{own}: max (mean)"
+    rows = [(r.model, *(_error(r.outcomes[key], r.outcomes[key].float_error) for key in shown)) for r in results]
+    return Table(title, ("model", *shown), tuple(rows))
 
 
 def _left(outcome: Outcome | None) -> list[str]:
@@ -109,11 +140,11 @@ def _speedup(outcome: Outcome) -> str:
     return "crash" if outcome.crash else _number(outcome.speedup)
 
 
-def _error(outcome: Outcome) -> str:
-    if outcome.error is None:
+def _error(outcome: Outcome, error: Error | None) -> str:
+    if error is None:
         return "crash" if outcome.crash else "-"
-    scale = outcome.error.scale or 1.0
-    return f"{outcome.error.maximum / scale:.1e} ({outcome.error.mean / scale:.1e})"
+    scale = error.scale or 1.0
+    return f"{error.maximum / scale:.1e} ({error.mean / scale:.1e})"
 
 
 def _ms(result: Result) -> str:
@@ -134,7 +165,13 @@ def to_json(results: Sequence[Result], settings: Settings, machine: Machine) -> 
     models: list[dict[str, Any]] = []
     for result in results:
         ratios = {f"{slow}/{fast}": result.ratio(slow, fast) for slow, fast in RATIOS}
-        plain: dict[str, Any] = {**asdict(result), "ratios": ratios, "ms_per_node": result.milliseconds_per_node()}
+        builds = {f"{ours}/{rival}": result.compile_ratio(ours, rival) for ours, rival in COMPILE_RATIOS}
+        plain: dict[str, Any] = {
+            **asdict(result),
+            "ratios": ratios,
+            "compile_ratios": builds,
+            "ms_per_node": result.milliseconds_per_node(),
+        }
         plain["outcomes"] = {name: _plain(outcome) for name, outcome in result.outcomes.items()}
         models.append(plain)
     return {"machine": asdict(machine), "settings": asdict(settings), "models": models}

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from qegraph.bench import Counts, Subject
-from qegraph.bench.variants import Built
+from qegraph.bench.subject import Built
 
 from .cell import Cell
 from .contract import changed, disagreement, less_exact

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from qegraph.bench import BUILDERS, Subject, count
-from qegraph.bench.variants import Built
+from qegraph.bench.subject import Built
 from qegraph.cost import COMPILED
 from qegraph.pipeline import optimize
 from qegraph.pricing import default_cost

@@ -7,6 +7,7 @@ from .catalogue import load as load
 from .catalogue import names as names
 from .entry import Inputs as Inputs
 from .entry import Size as Size
+from .recipe import CALIBRATION_BATCHES as CALIBRATION_BATCHES
 from .recipe import MissingExtra as MissingExtra
 from .recipe import draw as draw
 from .recipe import missing_extra as missing_extra

@@ -14,15 +14,18 @@ from qegraph.quiet import quiet
 
 from .entry import Inputs
 
+CALIBRATION_BATCHES = 4
+"""Random inputs that ranges are observed on, unless said otherwise."""
+
 
 class MissingExtra(QegraphError, ImportError):
-    """A package of the optional [bench] extra is not installed."""
+    """A package of an optional extra is not installed."""
 
 
-def missing_extra(package: str) -> MissingExtra:
+def missing_extra(package: str, extra: str = "bench") -> MissingExtra:
     """The error to raise when importing `package` failed."""
     return MissingExtra(
-        f"This needs {package}, which is not installed. Install the extra: pip install 'qegraph[bench]'"
+        f"This needs {package}, which is not installed. Install the extra: pip install 'qegraph[{extra}]'"
     )
 
 
@@ -30,7 +33,7 @@ def missing_extra(package: str) -> MissingExtra:
 def quantize(
     model: nn.Module,
     example_inputs: Inputs,
-    calibration_batches: int | Iterable[Inputs] = 4,
+    calibration_batches: int | Iterable[Inputs] = CALIBRATION_BATCHES,
     seed: int = 0,
     is_dynamic: bool = False,
 ) -> GraphModule:

@@ -1,0 +1,116 @@
+"""Variants through `torch.compile`: Inductor's own int8 path, as it is and tuned, and ours.
+
+Each compiles with an empty cache, so that its seconds are those of a first compilation on a machine that has compiled
+before: Inductor's precompiled C++ headers, which it makes once, are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch._inductor import config as inductor_config
+from torch._inductor.custom_graph_pass import CustomGraphPass
+from torch._inductor.utils import fresh_cache
+from torch.fx import Graph
+
+from qegraph.timing import interleave
+
+from .counts import Counts, count, total
+from .routes import optimize
+from .subject import Built, Runner, Subject, Unavailable
+
+Mode = Literal["default", "tuned"]
+
+_AUTOTUNE = {"max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
+_TUNINGS: Mapping[str, Mapping[str, Any]] = {
+    "cpp_wrapper": {"cpp_wrapper": True},
+    "max_autotune": _AUTOTUNE,
+    "cpp_wrapper + max_autotune": {"cpp_wrapper": True, **_AUTOTUNE},
+}
+_TUNING_ROUNDS = 9
+
+
+class Recorder(CustomGraphPass):
+    """Counts each graph Inductor is about to generate code for, after its quantization passes; changes nothing.
+
+    Inductor keeps quantize and dequantize as calls up to code generation, so they can be counted here.
+    """
+
+    def __init__(self) -> None:
+        self.counts: list[Counts] = []
+
+    def __call__(self, graph: Graph) -> None:
+        self.counts.append(count(graph))
+
+    def uuid(self) -> None:
+        """No caching: a cached graph would never be shown to the pass."""
+        return
+
+
+def first_calls(compiled: Runner, subject: Subject) -> float:
+    """Have `compiled` compile for the subject's inputs, from an empty cache; the seconds until it is ready."""
+    begin = time.perf_counter()
+    with fresh_cache():
+        compiled(*subject.fresh())
+        compiled(*subject.fresh())
+    return time.perf_counter() - begin
+
+
+def _frozen(subject: Subject, options: Mapping[str, Any]) -> Built:
+    recorder = Recorder()
+    compiled = torch.compile(subject.copy())
+    with inductor_config.patch({"freezing": True, "post_grad_custom_post_pass": recorder, **options}):
+        seconds = first_calls(compiled, subject)
+    return Built(compiled, total(recorder.counts), seconds)
+
+
+def inductor(subject: Subject) -> Built:
+    """The q/dq graph through Inductor with freezing, without which it makes no int8 op, and its other defaults."""
+    return _frozen(subject, {})
+
+
+def inductor_tuned(subject: Subject) -> Built:
+    """The fastest of Inductor's tunings for this model; the note says which. `seconds` is that one's alone."""
+    built: dict[str, Built] = {}
+    problems: list[Exception] = []
+    for name, options in _TUNINGS.items():
+        try:
+            built[name] = _frozen(subject, options)
+        except Exception as problem:  # not every tuning compiles every model
+            problems.append(problem)
+    if not built:
+        raise problems[0]
+    timings = interleave({name: _call(each.run, subject) for name, each in built.items()}, _TUNING_ROUNDS)
+    best = min(built, key=lambda name: timings[name].median)
+    return Built(built[best].run, built[best].counts, built[best].seconds, best)
+
+
+def _call(run: Runner, subject: Subject) -> Callable[[], object]:
+    inputs = subject.fresh()
+    return lambda: run(*inputs)
+
+
+def optimized(subject: Subject) -> Built:
+    """`torch.compile` of our graph."""
+    fast, seconds = optimize(subject, "compiled")
+    counts = count(fast)
+    compiled = torch.compile(fast)
+    return Built(compiled, counts, seconds + first_calls(compiled, subject))
+
+
+def backend(mode: Mode) -> Callable[[Subject], Built]:
+    """The q/dq graph through our own `torch.compile` backend, which needs no flag of the caller's."""
+
+    def build(subject: Subject) -> Built:
+        if "qegraph" not in torch.compiler.list_backends():
+            raise Unavailable("torch.compile knows no backend qegraph: install the package, whose entry point it is")
+        recorder = Recorder()
+        compiled = torch.compile(subject.copy(), backend="qegraph", options={"mode": mode})
+        with inductor_config.patch(post_grad_custom_post_pass=recorder):
+            seconds = first_calls(compiled, subject)
+        return Built(compiled, total(recorder.counts), seconds)
+
+    return build

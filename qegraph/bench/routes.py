@@ -1,0 +1,50 @@
+"""Variants that run the q/dq graph without code generation: as it is, lowered by torchao, and optimised by qegraph."""
+
+from __future__ import annotations
+
+import time
+
+from torch.fx import GraphModule
+
+import qegraph
+from qegraph.pricing import Target
+from qegraph.zoo import missing_extra
+
+from .counts import count
+from .subject import Built, Subject
+
+
+def fp32(subject: Subject) -> Built:
+    """The float module, eagerly: the baseline."""
+    return Built(subject.model, None, 0.0)
+
+
+def qdq(subject: Subject) -> Built:
+    """The q/dq graph, eagerly: the oracle."""
+    return Built(subject.quantized, count(subject.quantized), 0.0)
+
+
+def torchao(subject: Subject) -> Built:
+    """torchao's lowering to oneDNN ops, eagerly."""
+    try:
+        from torchao.quantization.pt2e.lowering import lower_pt2e_quantized_to_x86
+    except ImportError as error:
+        raise missing_extra("torchao") from error
+    copy = subject.copy()
+    begin = time.perf_counter()
+    lowered = lower_pt2e_quantized_to_x86(copy, subject.fresh())
+    return Built(lowered, count(lowered), time.perf_counter() - begin)
+
+
+def optimize(subject: Subject, target: Target) -> tuple[GraphModule, float]:
+    """Our graph for `target`, and the seconds it took."""
+    copy = subject.copy()
+    begin = time.perf_counter()
+    fast = qegraph.optimize(copy, target=target)
+    return fast, time.perf_counter() - begin
+
+
+def eager(subject: Subject) -> Built:
+    """Our graph, eagerly."""
+    fast, seconds = optimize(subject, "eager")
+    return Built(fast, count(fast), seconds)
