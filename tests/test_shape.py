@@ -28,6 +28,7 @@ LAYERS = (
         "quiet",
         "lang",
         "packing",
+        "prepack",
         "memory",
         "extract",
         "zoo",
