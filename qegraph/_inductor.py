@@ -67,9 +67,10 @@ def _constant(operand: Any, target: str) -> Any:
 
     if not isinstance(operand, IRNode):
         return operand
-    if operand.get_name() not in V.graph.constants:
+    found = V.graph.constants.get(operand.get_name())
+    if found is None:
         raise QegraphError(
-            f"{target}: Inductor's int8 kernels want their weights as constants, and here they are inputs of the graph; "
+            f"{target}: Inductor's int8 kernels want their weights as constants; here one is an input of its graph: "
             "compile what qegraph.optimize or qegraph.load returned, not a program exported from it, or use AOTInductor"
         )
-    return V.graph.constants[operand.get_name()]
+    return found

@@ -2,9 +2,9 @@
 
 Packed oneDNN tensors are opaque: they can't be copied, saved or loaded. So the module that owns a weight holds the
 plain tensor, and the packed one stands in a table of the process, by key. While a graph is being compiled it is the
-result of `qegraph::packed_weight(key)`, which Inductor lowers to a constant: plain buffers would be inputs of its graph,
-and its int8 kernels want their weights as constants. An exported program outlives the process, and with it the keys; it
-calls the operators of `prepack` on plain constants.
+result of `qegraph::packed_weight(key)`, which Inductor lowers to a constant: its int8 kernels want their weights as
+constants, and plain buffers would be inputs of its graph. An exported program outlives the process, and with it the
+keys: it calls the operators of `prepack` on plain weights.
 """
 
 from __future__ import annotations
@@ -44,29 +44,27 @@ class PackedWeight(torch.nn.Module):
 
     weight: torch.Tensor
     prepack: ClassVar[Callable[..., torch.Tensor]]
-    """The packed tensor of (weight, operands..., layout...)."""
+    """The packed tensor of (weight, *layout)."""
     operator: ClassVar[OpOverload]
     """`prepack` as an operator, which an exported program calls."""
 
-    def __init__(self, weight: torch.Tensor, layout: tuple[Any, ...], **operands: torch.Tensor) -> None:
-        """`layout` and `operands`, which are kept as buffers too, are what `prepack` takes beside the weight."""
+    def __init__(self, weight: torch.Tensor, layout: tuple[Any, ...]) -> None:
+        """`layout` is what `prepack` takes beside the weight."""
         super().__init__()
         self.register_buffer("weight", weight)
-        for name, tensor in operands.items():
-            self.register_buffer(name, tensor)
         self.layout = layout
         self.key = self._digest()
         self._share()
 
     def forward(self) -> torch.Tensor:
         if torch.compiler.is_exporting():
-            return self.operator(*self.buffers(), *self.layout)
+            return self.operator(self.weight, *self.layout)
         if torch.compiler.is_compiling():
             return torch.ops.qegraph.packed_weight(self.key)
         return self._packed.tensor()
 
     def _share(self) -> None:
-        made = _Packed(functools.partial(self.prepack, *self.buffers(), *self.layout))
+        made = _Packed(functools.partial(self.prepack, self.weight, *self.layout))
         self._packed = _PACKED.setdefault(self.key, made)
 
     def _digest(self) -> str:
@@ -84,6 +82,19 @@ class PackedWeight(torch.nn.Module):
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}"
+
+    @property
+    def kind(self) -> str:
+        """The name by which `of_kind` makes such a module."""
+        return self.operator.name().removeprefix("qegraph::")
+
+    @staticmethod
+    def of_kind(kind: str, weight: torch.Tensor, layout: tuple[Any, ...]) -> PackedWeight:
+        """The module whose `kind` and `layout` were these. Raises KeyError for an unknown kind."""
+        known = {each.operator.name().removeprefix("qegraph::"): each for each in PackedWeight.__subclasses__()}
+        made = known[kind].__new__(known[kind])
+        PackedWeight.__init__(made, weight, layout)
+        return made
 
 
 class PackedLinear(PackedWeight):
@@ -107,7 +118,7 @@ class PackedHalfLinear(PackedWeight):
 
 
 class PackedConv(PackedWeight):
-    """weight: int8 (O, I/groups, k...). Packed for one activation shape, scale and zero point."""
+    """weight: int8 (O, I/groups, k...), with one scale or O. Packed for one activation shape, scale and zero point."""
 
     prepack = staticmethod(pack_conv)
     operator = CONV
@@ -115,14 +126,14 @@ class PackedConv(PackedWeight):
     def __init__(
         self,
         weight: torch.Tensor,
-        scales: torch.Tensor,
+        scales: int,
         x_scale: float,
         x_zero_point: int,
         windows: tuple[list[int], list[int], list[int]],
         groups: int,
         x_shape: list[int] | None,
     ) -> None:
-        super().__init__(weight, (x_scale, x_zero_point, *windows, groups, x_shape), scales=scales)
+        super().__init__(weight, (scales, x_scale, x_zero_point, *windows, groups, x_shape))
 
 
 class InputChecks(torch.nn.Module):

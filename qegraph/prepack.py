@@ -6,7 +6,8 @@ packs once per weight; compiled by Inductor with the weight a constant, as AOTIn
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def pack_half_linear(weight: torch.Tensor) -> torch.Tensor:
 
 def pack_conv(
     weight: torch.Tensor,
-    scales: torch.Tensor,
+    scales: int,
     x_scale: float,
     x_zero_point: int,
     stride: list[int],
@@ -43,14 +44,14 @@ def pack_conv(
 ) -> torch.Tensor:
     """weight: int8 (O, I/groups, k...); the result has its shape, but for a kernel of rank 1, which gets another dim.
 
-    The result doesn't depend on `scales`; the call wants them.
+    scales   how many the weight has, one or O: packing looks at no more of them.
+    x_shape  of the activation, for which the layout is chosen; None if unknown.
     """
     problem = (tuple(weight.shape), *map(tuple, (x_shape or (), stride, padding, dilation)), groups)
     is_first = _HAS_ZERO_POINT.setdefault(problem, x_zero_point != 0) == (x_zero_point != 0)
     shape = x_shape if is_first else _distinct(x_shape, weight.shape[1] * groups, weight.dim() - 2)
-    return torch.ops.onednn.qconv_prepack(
-        weight, scales, x_scale, x_zero_point, stride, padding, dilation, groups, shape
-    )
+    ones = torch.ones(scales)
+    return torch.ops.onednn.qconv_prepack(weight, ones, x_scale, x_zero_point, stride, padding, dilation, groups, shape)
 
 
 _HAS_ZERO_POINT: dict[tuple[Any, ...], bool] = {}
@@ -70,8 +71,16 @@ def _distinct(x_shape: list[int] | None, channels: int, rank: int) -> list[int]:
 
 # -- operators ---------------------------------------------------------------------------------------------------------
 
-_MADE: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-"""Weight -> its bytes' place and version when it was packed, and the packed tensors by the other operands' values."""
+
+@dataclass(frozen=True)
+class _Made:
+    """state  of the weight then: where its bytes are, how often they were written. by  operands -> packed tensor."""
+
+    state: tuple[Any, ...]
+    by: dict[tuple[Any, ...], torch.Tensor]
+
+
+_MADE: MutableMapping[torch.Tensor, _Made] = WeakTensorKeyDictionary()
 
 
 def _once(pack: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -84,15 +93,14 @@ def _once(pack: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         if weight.is_inference():
             return pack(weight, *operands)
         state = (weight.data_ptr(), weight.shape, weight.stride(), weight.dtype, _torch.version_of(weight))
-        known, made = _MADE.get(weight, (None, {}))
-        if known != state:
-            made = {}
-            _MADE[weight] = (state, made)
-        layout = (pack, repr([item for item in operands if not isinstance(item, torch.Tensor)]))
-        if layout not in made:
+        made = _MADE.get(weight)
+        if made is None or made.state != state:
+            made = _MADE[weight] = _Made(state, {})
+        key = (pack, repr(operands))
+        if key not in made.by:
             with torch.no_grad():
-                made[layout] = pack(weight, *operands)
-        return made[layout]
+                made.by[key] = pack(weight, *operands)
+        return made.by[key]
 
     return packed
 
@@ -127,7 +135,7 @@ LINEAR = _define(pack_linear, "Tensor weight, int[]? x_shape", _transposed)
 HALF_LINEAR = _define(pack_half_linear, "Tensor weight", _transposed)
 CONV = _define(
     pack_conv,
-    "Tensor weight, Tensor scales, float x_scale, int x_zero_point, int[] stride, int[] padding, int[] dilation, "
+    "Tensor weight, int scales, float x_scale, int x_zero_point, int[] stride, int[] padding, int[] dilation, "
     "int groups, int[]? x_shape",
     _with_height,
 )

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -17,6 +16,7 @@ import filelock
 import platformdirs
 
 from qegraph.cost import Rates
+from qegraph.files import replacing
 from qegraph.machine import Machine, describe
 
 FORMAT = 1
@@ -90,14 +90,8 @@ class Store:
             "times": dict(sorted(contents.times.items())),
             "winners": dict(sorted(contents.winners.items())),
         }
-        handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".json")
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump(data, file, indent=1)
-            os.replace(name, self.path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(self.path) as file:
+            file.write(json.dumps(data, indent=1).encode())
 
     def _ignored(self, reason: str) -> Contents:
         warnings.warn(f"{self.path} can't be read and is ignored, to be written anew: {reason}", stacklevel=3)
