@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -20,57 +21,100 @@ def _not_about_packed_weights(record: logging.LogRecord) -> bool:
     return not (isinstance(error, NotImplementedError) and "OpaqueTensorImpl" in str(error))
 
 
+def _register(target: Any, lower: Callable[..., Any]) -> None:
+    """Once per operator. Called from fake kernels, so that it happens when, and only when, something traces one."""
+    if target in _registered:
+        return
+    _registered.add(target)
+    logging.getLogger("torch._inductor.codecache").addFilter(_not_about_packed_weights)
+    from torch._inductor.lowering import register_lowering
+
+    register_lowering(target, type_promotion_kind=None)(lower)
+
+
 def register_constant_lowering(target: Any, fetch: Callable[[str], torch.Tensor]) -> None:
     """Lower `target(key)` to the graph constant `fetch(key)`.
 
-    Inductor's int8 lowerings want packed weights as constants, which it has by itself only under `freezing`. Called
-    from the op's fake kernel, so that it happens when, and only when, something traces the op.
+    Inductor's int8 lowerings want packed weights as constants, which it has by itself only under `freezing`.
     """
-    if target in _registered:
-        return
-    _registered.add(target)
-    logging.getLogger("torch._inductor.codecache").addFilter(_not_about_packed_weights)
-    from torch._inductor.lowering import register_lowering
-    from torch._inductor.virtualized import V
-
-    @register_lowering(target, type_promotion_kind=None)
-    def lower(key: str) -> Any:  # pyright: ignore[reportUnusedFunction]
-        V.fake_mode.allow_non_fake_inputs = True  # operators without a lowering are run on the constant itself
-        return V.graph.add_tensor_constant(fetch(key), name=f"packed_{key}")
+    _register(target, lambda key: _add_constant(fetch(key), f"packed_{key}"))
 
 
 def register_folding(target: Any, compute: Callable[..., torch.Tensor]) -> None:
-    """Lower `target(*operands)` to the graph constant `compute(*operands)`, its tensors being constants of the graph.
+    """Lower `target(weight, *rest)` to the graph constant `compute(weight, *rest)`, the weight being a constant.
 
-    They are so in AOTInductor, and under `freezing`. What nothing else reads is dropped, so that a package doesn't hold
-    a weight twice.
+    Weights are constants in AOTInductor, and under `freezing`; elsewhere compiling raises QegraphError.
     """
-    if target in _registered:
-        return
-    _registered.add(target)
-    logging.getLogger("torch._inductor.codecache").addFilter(_not_about_packed_weights)
-    from torch._inductor.lowering import register_lowering
-    from torch._inductor.virtualized import V
 
-    @register_lowering(target, type_promotion_kind=None)
-    def lower(*operands: Any) -> Any:  # pyright: ignore[reportUnusedFunction]
-        V.fake_mode.allow_non_fake_inputs = True
+    def lower(weight: Any, *rest: Any) -> Any:
+        from torch._inductor.virtualized import V
+
         with _torch.unset_fake_temporarily(), torch.no_grad():
-            packed = compute(*(_constant(item, str(target)) for item in operands))
-        return V.graph.add_tensor_constant(packed, name=f"packed_{V.graph.current_node.name}")
+            packed = compute(_plain_weight(V.graph, weight, str(target)), *rest)
+        return _add_constant(packed, f"packed_{V.graph.current_node.name}")
+
+    _register(target, lower)
 
 
-def _constant(operand: Any, target: str) -> Any:
-    """The tensor a constant of the graph being lowered stands for; what is no tensor is itself."""
-    from torch._inductor.ir import IRNode
+def register_copy(target: Any) -> None:
+    """Lower `target(x, channels_last)` to memory of its own that holds `x`, written by generated code."""
+
+    def lower(x: Any, channels_last: bool) -> Any:
+        from torch._inductor.ir import ExternKernel
+
+        copy = ExternKernel.copy_input(x)
+        return ExternKernel.require_channels_last(copy) if channels_last else ExternKernel.require_contiguous(copy)
+
+    _register(target, lower)
+
+
+def _add_constant(tensor: torch.Tensor, name: str) -> Any:
     from torch._inductor.virtualized import V
 
-    if not isinstance(operand, IRNode):
-        return operand
-    found = V.graph.constants.get(operand.get_name())
-    if found is None:
+    V.fake_mode.allow_non_fake_inputs = True  # operators without a lowering are run on the constant itself
+    return V.graph.add_tensor_constant(tensor, name=name)
+
+
+# -- plain weights -----------------------------------------------------------------------------------------------------
+
+
+class _Plain:
+    """The plain weights of one graph being lowered. Those that are only packed leave its constants: a package would
+    hold them twice.
+    """
+
+    def __init__(self, graph: Any) -> None:
+        nodes = graph.module.graph.find_nodes(op="get_attr")
+        read = [node for node in nodes if any(user.target not in _registered for user in node.users)]
+        self.read_otherwise = {_storage_of(_attribute(graph.module, node.target)) for node in read}
+        self.dropped: dict[str, torch.Tensor] = {}
+
+
+_PLAIN: weakref.WeakKeyDictionary[Any, _Plain] = weakref.WeakKeyDictionary()
+
+
+def _plain_weight(graph: Any, operand: Any, target: str) -> torch.Tensor:
+    if graph not in _PLAIN:
+        _PLAIN[graph] = _Plain(graph)
+    plain = _PLAIN[graph]
+    name = operand.get_name()
+    weight = plain.dropped.get(name, graph.constants.get(name))
+    if weight is None:
         raise QegraphError(
             f"{target}: Inductor's int8 kernels want their weights as constants; here one is an input of its graph: "
             "compile what qegraph.optimize or qegraph.load returned, not a program exported from it, or use AOTInductor"
         )
+    if name in graph.constants and _torch.storage_key(weight) not in plain.read_otherwise:
+        plain.dropped[name] = graph.constants.pop(name)
+    return weight
+
+
+def _storage_of(attribute: Any) -> int | None:
+    return _torch.storage_key(attribute) if isinstance(attribute, torch.Tensor) else None
+
+
+def _attribute(module: torch.nn.Module, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part)
     return found

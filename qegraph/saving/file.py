@@ -30,7 +30,6 @@ from qegraph.report import Report
 from qegraph.saving.needs import needs, unmet
 from qegraph.saving.record import Tensors, record
 from qegraph.saving.restore import restore
-from qegraph.saving.targets import missing_kernels
 from qegraph.view.record import from_json, to_json
 
 FORMAT = "qegraph-module-1"
@@ -84,7 +83,7 @@ def load(path: str | os.PathLike[str]) -> fx.GraphModule:
         raise LoadError(f"{path}: {reason}") from reason
     except (QegraphError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as reason:
         raise _damaged(path, f"{type(reason).__name__}: {reason}") from reason
-    _check_machine(path, module, wanted, header)
+    _check_machine(path, wanted, header)
     return module
 
 
@@ -127,10 +126,8 @@ def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
-def _check_machine(path: Path, module: fx.GraphModule, wanted: list[str], header: Mapping[str, Any]) -> None:
-    graphs = [each for each in module.modules() if isinstance(each, fx.GraphModule)]
-    called = {node.target for each in graphs for node in each.graph.nodes if node.op == "call_function"}
-    missing = [*unmet(wanted), *(f"a kernel of {name} for the CPU" for name in missing_kernels(called))]
+def _check_machine(path: Path, wanted: list[str], header: Mapping[str, Any]) -> None:
+    missing = unmet(wanted)
     if missing:
         machine = header.get("machine", {})
         raise LoadError(

@@ -34,7 +34,7 @@ def record(module: fx.GraphModule, tensors: Tensors, prefix: str = "") -> Record
     found = _Attributes(module, tensors, prefix)
     nodes = [_node(node) for node in module.graph.nodes if found.is_written(node)]
     return {
-        "class_name": type(module).__name__,
+        "class_name": name if (name := type(module).__name__).isidentifier() else "GraphModule",
         "training": module.training,
         "signature": _signature(module.graph),
         "nodes": nodes,

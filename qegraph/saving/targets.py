@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from qegraph import borders, copies
-from qegraph._torch import HigherOrderOperator, OpOverload, has_cpu_kernel, signature
+from qegraph._torch import HigherOrderOperator, OpOverload, signature
 from qegraph.errors import LoadError, SaveError
 
 _ARITHMETIC = (
@@ -64,9 +64,3 @@ def target_of(name: str) -> Callable[..., Any]:
     if any(parameter.name == "filename" for parameter in signature(found).parameters):
         raise LoadError(f"the operator {name} opens files, which no optimised module does: this file isn't trusted")
     return found
-
-
-def missing_kernels(targets: set[Any]) -> list[str]:
-    """Names of the oneDNN operators among `targets` that have no kernel for the CPU here."""
-    operators = [each for each in targets if isinstance(each, OpOverload) and each.namespace in ("onednn", "quantized")]
-    return sorted(str(each) for each in operators if not has_cpu_kernel(each.name()))
