@@ -218,7 +218,7 @@ def test_a_changed_byte_is_found(tmp_path: Path, file: Path) -> None:
     weight = next(t for name, t in contents_of(file)["tensors"].items() if name.startswith("packed_"))
     at = whole.index(weight.numpy().tobytes()) + 5
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-    with pytest.raises(qegraph.LoadError, match="is damaged .*checksum"):
+    with pytest.raises(qegraph.LoadError, match=r"is damaged .*checksum"):
         qegraph.load(path)
 
 

@@ -1,9 +1,9 @@
 """The file of an optimised module: a zip archive that `torch.load(weights_only=True)` reads.
 
 It is not an archive of `torch.export.save`, because reading one of those can run code: what its table of contents says
-is pickled is unpickled, symbolic expressions are evaluated as Python, compiled libraries that lie in it are loaded. It
-would also lose what a module of ours does one way eagerly and another under a compiler. Where another program wants
-that format, `torch.export.export(module, ...)` gives it.
+is pickled is unpickled, symbolic expressions are evaluated as Python, compiled libraries that lie in it are loaded. Nor
+can one hold our graphs: in torch 2.13 it refuses the empty lists of numbers that oneDNN's operators take, and it would
+lose what a module of ours does one way eagerly and another under a compiler.
 """
 
 from __future__ import annotations
