@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.fx.traceback import preserve_node_meta
 from torch.utils import _pytree as pytree
 
@@ -39,6 +40,8 @@ __all__ = [
     "is_guards_module",
     "is_mutated",
     "pytree",
+    "pytree_codegen",
+    "pytree_info",
     "register_fake",
     "register_log",
     "resolve_overload",
@@ -162,6 +165,19 @@ def same_overload(op: OpOverload, name: str) -> OpOverload | None:
 def codegen_of(graph: torch.fx.Graph) -> Any:
     """How the arguments and results of a graph's function are flattened."""
     return graph._codegen
+
+
+def pytree_info(codegen: Any) -> tuple[list[str], Any, Any] | None:
+    """The arguments' names and the pytree specs of arguments and results, if `codegen` flattens them."""
+    if not isinstance(codegen, _PyTreeCodeGen):
+        return None
+    info = codegen.pytree_info
+    return info.orig_args, info.in_spec, info.out_spec
+
+
+def pytree_codegen(names: list[str], in_spec: Any, out_spec: Any) -> Any:
+    """The codegen that `pytree_info` describes."""
+    return _PyTreeCodeGen(_PyTreeInfo(names, in_spec, out_spec))
 
 
 def version_of(tensor: torch.Tensor) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import torch
 
+from qegraph import _inductor
+
 
 def scratch(x: torch.Tensor, channels_last: bool, is_owned: bool) -> torch.Tensor:
     """`x` dense, channels last or contiguous, in memory that nothing else reads; `is_owned`: it is so already."""
@@ -23,7 +25,12 @@ def _copy(x: torch.Tensor, channels_last: bool) -> torch.Tensor:
     return x.clone(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
+def _fake(x: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    _inductor.register_copy(torch.ops.qegraph.scratch_copy.default)
+    return _copy(x, channels_last)
+
+
 _LIBRARY = torch.library.Library("qegraph", "FRAGMENT")
 _LIBRARY.define("scratch_copy(Tensor x, bool channels_last) -> Tensor")
 _LIBRARY.impl("scratch_copy", _copy, "CompositeExplicitAutograd")
-torch.library.register_fake("qegraph::scratch_copy", _copy, lib=_LIBRARY)
+torch.library.register_fake("qegraph::scratch_copy", _fake, lib=_LIBRARY)

@@ -37,6 +37,14 @@ class RequirementError(QegraphError):
     """`require="int8"` was asked for and a quantized matmul or convolution stays float."""
 
 
+class SaveError(QegraphError):
+    """The module can't be written as data only."""
+
+
+class LoadError(QegraphError):
+    """The file isn't one of `qegraph.save`, is damaged, or was written for another version or CPU."""
+
+
 class Unsupported(QegraphError):
     """The graph can't be optimised soundly; `optimize` returns it unchanged and reports this reason."""
 

@@ -2,7 +2,9 @@
 
 Packed oneDNN tensors are opaque: they can't be copied, saved or loaded. So the module that owns a weight holds the
 plain tensor, and the packed one stands in a table of the process, by key. While a graph is being compiled it is the
-result of `qegraph::packed_weight(key)`, which Inductor lowers to a constant.
+result of `qegraph::packed_weight(key)`, which Inductor lowers to a constant: its int8 kernels want their weights as
+constants, and plain buffers would be inputs of its graph. An exported program outlives the process, and with it the
+keys: it calls the operators of `prepack` on plain weights.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ import functools
 import hashlib
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from qegraph import _inductor, _torch
+from qegraph._torch import OpOverload
+from qegraph.prepack import CONV, HALF_LINEAR, LINEAR, pack_conv, pack_half_linear, pack_linear
 
 
 class _Packed:
@@ -32,9 +36,6 @@ class _Packed:
         return self._tensor
 
 
-_NOMINAL_SIZE = 56
-"""Of images whose size isn't known when their weight is packed."""
-
 _PACKED: weakref.WeakValueDictionary[str, _Packed] = weakref.WeakValueDictionary()
 
 
@@ -42,29 +43,28 @@ class PackedWeight(torch.nn.Module):
     """Owner of one weight; calling it gives the packed tensor. `key` depends on the weight and how it is packed."""
 
     weight: torch.Tensor
+    prepack: ClassVar[Callable[..., torch.Tensor]]
+    """The packed tensor of (weight, *layout)."""
+    operator: ClassVar[OpOverload]
+    """`prepack` as an operator, which an exported program calls."""
 
-    def __init__(self, weight: torch.Tensor, layout: tuple[Any, ...], **operands: torch.Tensor) -> None:
-        """`layout` and `operands`, which are kept as buffers too, are what `prepack` takes beside the weight."""
+    def __init__(self, weight: torch.Tensor, layout: tuple[Any, ...]) -> None:
+        """`layout` is what `prepack` takes beside the weight."""
         super().__init__()
         self.register_buffer("weight", weight)
-        for name, tensor in operands.items():
-            self.register_buffer(name, tensor)
         self.layout = layout
         self.key = self._digest()
         self._share()
 
     def forward(self) -> torch.Tensor:
+        if torch.compiler.is_exporting():
+            return self.operator(self.weight, *self.layout)
         if torch.compiler.is_compiling():
             return torch.ops.qegraph.packed_weight(self.key)
         return self._packed.tensor()
 
-    @staticmethod
-    def prepack(*operands: Any) -> torch.Tensor:
-        """The packed tensor of (weight, operands..., layout...)."""
-        raise NotImplementedError
-
     def _share(self) -> None:
-        made = _Packed(functools.partial(self.prepack, *self.buffers(), *self.layout))
+        made = _Packed(functools.partial(self.prepack, self.weight, *self.layout))
         self._packed = _PACKED.setdefault(self.key, made)
 
     def _digest(self) -> str:
@@ -83,71 +83,57 @@ class PackedWeight(torch.nn.Module):
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}"
 
+    @property
+    def kind(self) -> str:
+        """The name by which `of_kind` makes such a module."""
+        return self.operator.name().removeprefix("qegraph::")
+
+    @staticmethod
+    def of_kind(kind: str, weight: torch.Tensor, layout: tuple[Any, ...]) -> PackedWeight:
+        """The module whose `kind` and `layout` were these. Raises KeyError for an unknown kind."""
+        known = {each.operator.name().removeprefix("qegraph::"): each for each in PackedWeight.__subclasses__()}
+        made = known[kind].__new__(known[kind])
+        PackedWeight.__init__(made, weight, layout)
+        return made
+
 
 class PackedLinear(PackedWeight):
     """weight: int8 (N, K). Packed for activations of shape `x_shape`, None if unknown."""
 
+    prepack = staticmethod(pack_linear)
+    operator = LINEAR
+
     def __init__(self, weight: torch.Tensor, x_shape: list[int] | None) -> None:
         super().__init__(weight, (x_shape,))
-
-    @staticmethod
-    def prepack(*operands: Any) -> torch.Tensor:
-        """The operator reads the weight as if it were contiguous, whatever its strides."""
-        weight, *layout = operands
-        return torch.ops.onednn.qlinear_prepack(weight.contiguous(), *layout)
 
 
 class PackedHalfLinear(PackedWeight):
     """weight: float16 (N, K). The kernel rounds a float32 weight to float16, so the buffer holds half of its bytes."""
 
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__(weight, (None,))
+    prepack = staticmethod(pack_half_linear)
+    operator = HALF_LINEAR
 
-    @staticmethod
-    def prepack(*operands: Any) -> torch.Tensor:
-        weight, x_shape = operands
-        return torch.ops.onednn.linear_prepack_fp16(weight.float(), x_shape)
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__(weight, ())
 
 
 class PackedConv(PackedWeight):
-    """weight: int8 (O, I/groups, k...). Packed for one activation shape, scale and zero point.
+    """weight: int8 (O, I/groups, k...), with one scale or O. Packed for one activation shape, scale and zero point."""
 
-    The packed tensor doesn't depend on `scales`; the call wants them.
-    """
+    prepack = staticmethod(pack_conv)
+    operator = CONV
 
     def __init__(
         self,
         weight: torch.Tensor,
-        scales: torch.Tensor,
+        scales: int,
         x_scale: float,
         x_zero_point: int,
         windows: tuple[list[int], list[int], list[int]],
         groups: int,
         x_shape: list[int] | None,
     ) -> None:
-        problem = (tuple(weight.shape), tuple(x_shape or ()), *map(tuple, windows), groups)
-        is_first = _HAS_ZERO_POINT.setdefault(problem, x_zero_point != 0) == (x_zero_point != 0)
-        shape = x_shape if is_first else _distinct(x_shape, weight.shape[1] * groups, weight.dim() - 2)
-        super().__init__(weight, (x_scale, x_zero_point, *windows, groups, shape), scales=scales)
-
-    @staticmethod
-    def prepack(*operands: Any) -> torch.Tensor:
-        return torch.ops.onednn.qconv_prepack(*operands)
-
-
-_HAS_ZERO_POINT: dict[tuple[Any, ...], bool] = {}
-"""Convolution -> whether the first one of its kind in this process has a zero point: it is packed for its own shape."""
-
-
-def _distinct(x_shape: list[int] | None, channels: int, rank: int) -> list[int]:
-    """A shape to pack for that no other convolution of its kind has, but for the batch the same.
-
-    Packing looks its descriptor up by shape alone. A weight packed after another of its shape, the one with a zero
-    point and the other without, gets the other's layout, and the kernel packs it again on every call (oneDNN 3.12;
-    tests/test_kernels.py shows it).
-    """
-    batch, *rest = x_shape or [1, channels, *[_NOMINAL_SIZE] * rank]
-    return [batch + 1, *rest]
+        super().__init__(weight, (scales, x_scale, x_zero_point, *windows, groups, x_shape))
 
 
 class InputChecks(torch.nn.Module):

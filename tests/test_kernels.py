@@ -103,7 +103,7 @@ scales, windows = torch.ones(64), ([1, 1], [0, 0], [1, 1])
 calls = []
 for zero_point in (0, 128, 5, 0):
     weight = torch.randint(-9, 9, (64, 256, 1, 1), dtype=torch.int8)
-    packed = PackedConv(weight, scales, 0.1, zero_point, windows, 1, list(x.shape))()
+    packed = PackedConv(weight, 64, 0.1, zero_point, windows, 1, list(x.shape))()
     calls.append((zero_point, packed))
 for turn in range(2):
     if turn:

@@ -187,7 +187,7 @@ def _packed(emission: Emission, node: ENode, weight: torch.Tensor, scales: torch
 
     def make() -> PackedConv:
         windows = (list(stride), list(padding), list(dilation))
-        return PackedConv(weight, scales, scale, zero_point, windows, groups, known)
+        return PackedConv(weight, scales.numel(), scale, zero_point, windows, groups, known)
 
     return emission.packed(make, ("conv", w.number, kind, scale, zero_point, shape))
 

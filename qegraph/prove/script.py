@@ -84,5 +84,5 @@ def _function(name: str, module: fx.GraphModule) -> Iterator[str]:
 
 def _packing(packed: PackedWeight) -> str:
     """The call of the operator that packs, with its operands written out."""
-    operands = [*map(_literal, packed.buffers()), *map(repr, packed.layout)]
+    operands = [_literal(packed.weight), *map(repr, packed.layout)]
     return f"{type(packed).__module__}.{type(packed).__name__}.prepack({', '.join(operands)})"

@@ -114,7 +114,7 @@ def _int8_conv(channels: int, outputs: int, kernel: int, side: int) -> Call:
     )
     weight = torch.randint(-128, 127, (outputs, channels, kernel, kernel), dtype=torch.int8)
     scales, windows = torch.full((outputs,), 0.01), ([1, 1], [kernel // 2] * 2, [1, 1])
-    packed = PackedConv(weight, scales, 0.1, 0, windows, 1, list(x.shape))()
+    packed = PackedConv(weight, scales.numel(), 0.1, 0, windows, 1, list(x.shape))()
     tail = (*windows, 1, 0.1, 0, torch.uint8, "none", [], "")
     return lambda: onednn.qconv_pointwise.default(x, 0.1, 0, packed, scales, None, None, *tail)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -16,6 +14,7 @@ from typing import Any
 import filelock
 
 from qegraph.cost import Rates
+from qegraph.files import replacing
 from qegraph.machine import Machine, cache_folder, describe
 
 FORMAT = 1
@@ -86,14 +85,8 @@ class Store:
             "times": dict(sorted(contents.times.items())),
             "winners": dict(sorted(contents.winners.items())),
         }
-        handle, name = tempfile.mkstemp(dir=self.path.parent, suffix=".json")
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump(data, file, indent=1)
-            os.replace(name, self.path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(self.path) as file:
+            file.write(json.dumps(data, indent=1).encode())
 
     def _ignored(self, reason: str) -> Contents:
         warnings.warn(f"{self.path} can't be read and is ignored, to be written anew: {reason}", stacklevel=3)
