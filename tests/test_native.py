@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,7 +248,7 @@ def residual_block() -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
     return net(body, parts, [x]), [x]
 
 
-def test_an_optimised_graph_and_its_copies() -> None:
+def test_an_optimised_graph_and_its_copies(tmp_path: Path) -> None:
     gm, inputs = residual_block()
     fast = qegraph.optimize(gm, kernels="native", require="int8")
     calls = [str(node.target) for node in fast.graph.nodes if node.op == "call_function"]
@@ -260,12 +261,21 @@ def test_an_optimised_graph_and_its_copies() -> None:
     file = io.BytesIO()
     torch.save(fast, file)
     file.seek(0)
-    for other in (copy.deepcopy(fast), torch.load(file, weights_only=False)):
+    qegraph.save(fast, tmp_path / "fast")
+    for other in (copy.deepcopy(fast), torch.load(file, weights_only=False), qegraph.load(tmp_path / "fast")):
         for a, b in zip(other(*inputs), expected, strict=True):
             assert torch.equal(a, b)
     program = torch.export.export(fast, tuple(inputs), strict=False)
     for a, b in zip(program.module()(*inputs), expected, strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_saved_graph_where_there_are_no_native_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gm, _ = residual_block()
+    qegraph.save(qegraph.optimize(gm, kernels="native", require="int8"), tmp_path / "fast")
+    monkeypatch.setattr(native, "unavailable", lambda: "no compiler")
+    with pytest.raises(qegraph.LoadError, match="kernels of our own, which can't be had here: no compiler"):
+        qegraph.load(tmp_path / "fast")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from torch import fx
 
 from qegraph.kernels import ELEMENTWISE, adds_in_32_bits, elementwise_is_right, reads_float8
 from qegraph.packing import PackedConv, PackedLinear
+from qegraph.saving.targets import NATIVE
 from qegraph.torch_names import onednn
 
 _HERE: Mapping[str, tuple[Callable[[], bool], str]] = {
@@ -31,7 +32,7 @@ def needs(module: fx.GraphModule) -> list[str]:
     weights = [each.weight.dtype for each in module.modules() if isinstance(each, (PackedLinear, PackedConv))]
     called = {node.target for each in module.modules() if isinstance(each, fx.GraphModule) for node in each.graph.nodes}
     used = {
-        "adds in 32 bits": torch.int8 in weights,
+        "adds in 32 bits": torch.int8 in weights or not NATIVE.isdisjoint(map(str, called)),
         "float8": torch.float8_e4m3fn in weights,
         **{name: getattr(onednn, name).tensor in called for name in ELEMENTWISE},
     }

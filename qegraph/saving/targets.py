@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from qegraph import borders, copies
+from qegraph import borders, copies, native
 from qegraph._torch import HigherOrderOperator, OpOverload, signature
 from qegraph.errors import LoadError, SaveError
 
@@ -30,6 +30,10 @@ _NAMES: Mapping[Any, str] = {function: name for name, function in _FUNCTIONS.ite
 
 _WITH_BODIES = ("cond", "while_loop", "wrap_with_autocast", "wrap_with_set_grad_enabled")
 """Higher-order operators: their bodies are graphs of the same file."""
+
+
+NATIVE = frozenset(f"qegraph.{kind}.{overload}" for kind in ("qlinear", "qconv") for overload in ("default", "tensor"))
+"""Our own operators, which exist once their library is loaded."""
 
 
 def name_of(target: Any) -> str:
@@ -53,6 +57,8 @@ def target_of(name: str) -> Callable[..., Any]:
     kind, _, rest = name.partition(".")
     if kind == "higher_order" and rest in _WITH_BODIES:
         return getattr(torch.ops.higher_order, rest)
+    if name in NATIVE and (reason := native.unavailable()):
+        raise LoadError(f"the graph calls kernels of our own, which can't be had here: {reason}")
     found: Any = torch.ops
     for part in name.split("."):
         found = getattr(found, part, None) if part.isidentifier() and not part.startswith("__") else None
