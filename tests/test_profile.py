@@ -154,6 +154,7 @@ def test_operators_of_our_own_count_as_oneDNN_s(name: str) -> None:
         ("aten::clone", Part.COPIES),
         ("aten::_to_copy", Part.COPIES),
         ("aten::bmm", Part.OTHER),
+        ("quantized::max_pool2d", Part.OTHER),
         ("graph_3_cpp_fused_cat_qlinear_pointwise_view_12", Part.COPIES),
         ("cpp_fused_permute_1", Part.COPIES),
         ("graph_0_cpp_fused_permute_quantize_per_tensor_view_1", Part.OTHER),
