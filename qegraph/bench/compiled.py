@@ -24,7 +24,11 @@ from .subject import Built, Runner, Subject, Unavailable
 
 Mode = Literal["default", "tuned"]
 
-_AUTOTUNE = {"max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
+_AUTOTUNE = {
+    "max_autotune": True,
+    "max_autotune_gemm_backends": "CPP,ATEN",
+    "autotune_num_choices_displayed": 0,  # it prints them all otherwise
+}
 _TUNINGS: Mapping[str, Mapping[str, Any]] = {
     "cpp_wrapper": {"cpp_wrapper": True},
     "max_autotune": _AUTOTUNE,

@@ -24,7 +24,8 @@ class Part(StrEnum):
     ENTRY = "entering compiled code"
 
 
-_NAMESPACES = ("onednn", "mkldnn", "quantized", "qegraph")
+_NAMESPACES = ("onednn", "mkldnn", "qegraph")
+"""Operators of `quantized` that we emit, pooling, are torch's own code."""
 _COPY_OPS = {"clone", "contiguous", "copy_", "_to_copy", "to"}
 _MOVES = "clone|copy|permute|transpose|t|view|reshape|squeeze|unsqueeze|expand|slice|select|cat|stack|split"
 _COPY_KERNEL = re.compile(rf"(?:graph_\w+?_)?cpp_fused(?:_(?:{_MOVES}|q(?:linear|conv|conv2d)_pointwise))+_\d+")
