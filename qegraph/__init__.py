@@ -1,5 +1,7 @@
 """qegraph: an e-graph engine for PT2E-quantized graphs and oneDNN int8 kernels."""
 
+from qegraph.compiling import backend as backend
+from qegraph.compiling import compiled_reports as compiled_reports
 from qegraph.errors import CaptureError as CaptureError
 from qegraph.errors import QegraphError as QegraphError
 from qegraph.errors import RequirementError as RequirementError
@@ -25,6 +27,8 @@ __all__ = [
     "Session",
     "Unsupported",
     "WhyNot",
+    "backend",
+    "compiled_reports",
     "explain",
     "explore",
     "optimize",

@@ -1,9 +1,11 @@
-"""What qegraph uses of Inductor's internals, imported only once torch.compile traces one of our ops."""
+"""What qegraph uses of the internals of Dynamo and Inductor, which are imported only once torch.compile runs."""
+
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,3 +36,44 @@ def register_constant_lowering(target: Any, fetch: Callable[[str], torch.Tensor]
     def lower(key: str) -> Any:  # pyright: ignore[reportUnusedFunction]
         V.fake_mode.allow_non_fake_inputs = True  # operators without a lowering are run on the constant itself
         return V.graph.add_tensor_constant(fetch(key), name=f"packed_{key}")
+
+
+def compile_graph(
+    module: torch.fx.GraphModule, inputs: Sequence[Any], settings: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """What Inductor makes of a graph with these settings of its own; those in force otherwise stay as they are.
+
+    Inside a backend called by Dynamo, with the inputs it gave or some of them. `module` is Inductor's from then on.
+    """
+    from torch._inductor.compile_fx import compile_fx
+
+    return compile_fx(module, inputs, config_patches=dict(settings))
+
+
+def is_state(placeholder: torch.fx.Node, example: Any) -> bool:
+    """Whether an input of a graph by Dynamo is a parameter, a buffer or another tensor held by a module."""
+    source: Any = getattr(placeholder, "_dynamo_source", None)
+    return source is not None and isinstance(example, torch.Tensor) and source.guard_source.is_unspecialized_nn_module()
+
+
+def make_constant(placeholder: torch.fx.Node, constant: torch.fx.Node) -> None:
+    """Replace an input of a graph by Dynamo by `constant`, inside a backend that Dynamo called with the graph.
+
+    Dynamo reads what it has to pass off the graph once the backend is done: so it won't look the tensor up on each call
+    (137 µs for the 212 of a mobilenet). It compiles again if another tensor stands in its place; that it is the same
+    one makes checks of its type needless.
+    """
+    from torch._dynamo.guards import GuardBuilder, install_guard
+    from torch._guards import TracingContext
+
+    source: Any = getattr(placeholder, "_dynamo_source")  # noqa: B009
+    TracingContext.get().guards_context.dynamo_guards.remove_guards_with_source(source)
+    install_guard(source.make_guard(GuardBuilder.ID_MATCH))
+    placeholder.replace_all_uses_with(constant)
+    placeholder.graph.erase_node(placeholder)
+
+
+def compiled_module(module: Any) -> torch.nn.Module | None:
+    """The module that a result of `torch.compile(module)` stands for; None for anything else."""
+    original = getattr(module, "_orig_mod", None)
+    return original if isinstance(original, torch.nn.Module) else None

@@ -34,6 +34,8 @@ __all__ = [
     "ShapeEnv",
     "Signature",
     "codegen_of",
+    "enter_autocast",
+    "exit_autocast",
     "has_cpu_kernel",
     "has_side_effect",
     "is_guards_module",
@@ -252,6 +254,19 @@ def traced_name(value: Any) -> str | None:
 def sets_grad_mode(target: Any) -> bool:
     """True for the function that turns gradients on or off for the calls after it."""
     return target is torch._C._set_grad_enabled
+
+
+def enter_autocast(graph: torch.fx.Graph) -> torch.fx.Node | None:
+    """Record the autocast that is on for the CPU as a call that turns it on; None if there is none."""
+    if not torch.is_autocast_enabled("cpu"):
+        return None
+    args = ("cpu", torch.get_autocast_dtype("cpu"), True, torch.is_autocast_cache_enabled())
+    return graph.call_function(torch.amp._enter_autocast, args)
+
+
+def exit_autocast(graph: torch.fx.Graph, entered: torch.fx.Node) -> None:
+    """Record the call that turns it off again."""
+    graph.call_function(torch.amp._exit_autocast, (entered,))
 
 
 def sets_autocast(target: Any) -> bool:

@@ -150,6 +150,17 @@ def _distinct(x_shape: list[int] | None, channels: int, rank: int) -> list[int]:
     return [batch + 1, *rest]
 
 
+class HeldConstant:
+    """A tensor that compiled code has for a constant, by a key that depends on its content, while this object lives."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        plain = tensor.detach().contiguous()
+        digest = hashlib.sha256(plain.view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(repr((tensor.dtype, tuple(tensor.shape), tensor.stride())).encode())
+        self.key = f"held_{digest.hexdigest()[:24]}"
+        self._packed = _PACKED.setdefault(self.key, _Packed(tensor.detach))
+
+
 class InputChecks(torch.nn.Module):
     """The checks `torch.export` leaves at the start of a graph. They can't be pickled: a loaded copy goes without."""
 

@@ -43,7 +43,7 @@ LAYERS = (
     {"tuning"},
     {"pricing"},
     {"pipeline"},
-    {"dump"},
+    {"dump", "compiling"},
     {"view"},
     {"whynot"},
     {"__init__"},
