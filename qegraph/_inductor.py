@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -47,7 +47,7 @@ def compile_graph(
     """
     from torch._inductor.compile_fx import compile_fx
 
-    return compile_fx(module, inputs, config_patches=dict(settings))
+    return cast(Callable[..., Any], compile_fx(module, inputs, config_patches=dict(settings)))
 
 
 def is_state(placeholder: torch.fx.Node, example: Any) -> bool:

@@ -16,7 +16,7 @@ from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import ShapeEnv, statically_known_true
 from torch.fx.traceback import preserve_node_meta
 from torch.utils import _pytree as pytree
 
@@ -40,6 +40,7 @@ __all__ = [
     "has_side_effect",
     "is_guards_module",
     "is_mutated",
+    "known_size",
     "pytree",
     "register_fake",
     "register_log",
@@ -186,6 +187,15 @@ def register_log(name: str, logger: str) -> None:
     is registered later is switched on by then.
     """
     torch._logging._internal.register_log(name, logger)
+
+
+def known_size(size: torch.SymInt) -> int | None:
+    """The number that a size has under the guards of its graph, such as 8*s*s under the guard 8*s*s == 392, or None.
+
+    No guard is added.
+    """
+    hint = size.node.hint
+    return int(hint) if hint is not None and statically_known_true(size == hint) else None
 
 
 def storage_key(tensor: torch.Tensor) -> int | None:

@@ -19,7 +19,7 @@ from qegraph.compiling.reports import Piece, remember
 from qegraph.compiling.run import Code
 from qegraph.compiling.tuned import fastest
 from qegraph.emit import META
-from qegraph.errors import CaptureError, Unsupported
+from qegraph.errors import CaptureError, RequirementError, Unsupported
 from qegraph.load_rules import select
 from qegraph.logs import LOGGER
 from qegraph.pipeline import optimize
@@ -49,7 +49,7 @@ def backend(
     Raises QegraphError for an unknown option, RuleError for a malformed rule, RequirementError as `optimize` does.
     """
     chosen = read(mode, options)
-    rules = select(chosen.rules)
+    select(chosen.rules)  # what is wrong with them is the caller's to know, whatever becomes of the graph
     if not is_quantized(gm, example_inputs):
         return _inductor_alone(gm, example_inputs, "nothing in it is quantized")
     reason = needs_gradient(gm, example_inputs)
@@ -57,17 +57,15 @@ def backend(
         return _left_alone(gm, example_inputs, reason)
     frozen = freeze(gm, example_inputs)
     try:
-        with torch.inference_mode(False), torch.no_grad():
-            fast = optimize(
-                operators(frozen.module),
-                rules=rules,
-                cost=chosen.cost,
-                budget=chosen.budget,
-                require=chosen.require,
-                target="compiled",
-            )
+        fast = _optimize(frozen.module, chosen)
+    except RequirementError:
+        raise
     except (CaptureError, Unsupported) as error:
         return _left_alone(gm, example_inputs, f"{type(error).__name__}: {error}")
+    except Exception as error:
+        if chosen.rules is not None or callable(chosen.cost):
+            raise  # it may be theirs, and a warning has no traceback
+        return _left_alone(gm, example_inputs, f"a defect of qegraph, please report it: {error!r}")
     report: Report = fast.meta[META]
     if report.unchanged:
         return _left_alone(gm, example_inputs, report.unchanged)
@@ -78,9 +76,19 @@ def backend(
     return code
 
 
-def _compile(
-    fast: fx.GraphModule, report: Report, frozen: Frozen, inputs: Sequence[Any], options: Options
-) -> Code:
+def _optimize(module: fx.GraphModule, options: Options) -> fx.GraphModule:
+    with torch.inference_mode(False), torch.no_grad():
+        return optimize(
+            operators(module),
+            rules=options.rules,
+            cost=options.cost,
+            budget=options.budget,
+            require=options.require,
+            target="compiled",
+        )
+
+
+def _compile(fast: fx.GraphModule, report: Report, frozen: Frozen, inputs: Sequence[Any], options: Options) -> Code:
     """The graph has its casts, so that autocast is off while it is compiled and, if it was on, while it runs."""
     had_autocast = torch.is_autocast_enabled("cpu")
     needed = frozen.inputs(inputs)

@@ -37,7 +37,9 @@ def read(mode: str | None, options: Mapping[str, Any] | None) -> Options:
     known = [field.name for field in fields(Options)]
     for name in given:
         if name not in known:
-            raise QegraphError(f"option {name!r} is none of backend 'qegraph': {', '.join(known)}{nearest(name, known)}")
+            raise QegraphError(
+                f"option {name!r} is none of backend 'qegraph': {', '.join(known)}{nearest(name, known)}"
+            )
     chosen = Options(**given)
     _check("mode", chosen.mode, get_args(Mode))
     _check("require", chosen.require, (None, "int8"))

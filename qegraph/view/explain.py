@@ -49,8 +49,8 @@ def explain(module: fx.GraphModule | torch.export.ExportedProgram, format: Forma
             "json"  everything; `qegraph.view.record.from_json` makes a `Report` of it again.
             "dot"   the input graph for Graphviz, each group that became one node in a box.
 
-    Raises QegraphError for what is no graph or several, what `optimize` raises for one it can't read, ValueError for an unknown
-    format.
+    Raises QegraphError for what is no graph, or several, what `optimize` raises for one it can't read, ValueError for
+    an unknown format.
     """
     report = _report(module)
     if format is None:
