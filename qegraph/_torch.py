@@ -38,6 +38,7 @@ __all__ = [
     "exit_autocast",
     "has_cpu_kernel",
     "has_side_effect",
+    "hint",
     "is_guards_module",
     "is_mutated",
     "known_size",
@@ -189,13 +190,19 @@ def register_log(name: str, logger: str) -> None:
     torch._logging._internal.register_log(name, logger)
 
 
+def hint(size: torch.SymInt) -> int | None:
+    """The number that a size has for the inputs its graph was traced with; None if it depends on data."""
+    number = size.node.hint
+    return None if number is None else int(number)
+
+
 def known_size(size: torch.SymInt) -> int | None:
     """The number that a size has under the guards of its graph, such as 8*s*s under the guard 8*s*s == 392, or None.
 
     No guard is added.
     """
-    hint = size.node.hint
-    return int(hint) if hint is not None and statically_known_true(size == hint) else None
+    number = hint(size)
+    return number if number is not None and statically_known_true(size == number) else None
 
 
 def storage_key(tensor: torch.Tensor) -> int | None:

@@ -60,6 +60,7 @@ def freeze(gm: fx.GraphModule, inputs: Sequence[Any]) -> Frozen:
 def forget_state(gm: fx.GraphModule, inputs: Sequence[Any]) -> None:
     """Make constants of the inputs of `gm` that are state, for Dynamo: it then calls the compiled code without them."""
     placeholders = list(gm.graph.find_nodes(op="placeholder"))
+    constants: dict[fx.Node, fx.Node] = {}
     for node, tensor in zip(placeholders, inputs, strict=True):
         if _inductor.is_state(node, tensor):
             name = node.name
@@ -67,7 +68,8 @@ def forget_state(gm: fx.GraphModule, inputs: Sequence[Any]) -> None:
                 name += "_"
             _hold(gm, name, tensor)
             with gm.graph.inserting_after(placeholders[-1]):
-                _inductor.make_constant(node, gm.graph.get_attr(name))
+                constants[node] = gm.graph.get_attr(name)
+    _inductor.make_constants(constants)
     gm.recompile()
 
 

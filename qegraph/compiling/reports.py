@@ -38,10 +38,10 @@ def compiled_reports(compiled: Any = None) -> tuple[Report, ...]:
 
     Where a graph was left to Inductor alone, `report.unchanged` says why.
     """
-    module = _inductor.compiled_module(compiled) or compiled
-    if module is None:
+    if compiled is None:
         return tuple(piece.report for piece in _PIECES.values())
-    if not isinstance(module, torch.nn.Module):
+    module = _inductor.compiled_module(compiled)
+    if module is None:
         raise TypeError(f"expected a result of torch.compile(module), got {type(compiled).__name__}")
     own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
     return tuple(piece.report for piece in _PIECES.values() if any(id(tensor) in own for tensor in piece.state))

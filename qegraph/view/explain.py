@@ -20,6 +20,7 @@ from qegraph.view.html import page
 from qegraph.view.record import to_json
 from qegraph.view.tree import tree
 
+Explained = fx.GraphModule | torch.export.ExportedProgram | Callable[..., Any]
 Format = Literal["text", "tree", "html", "json", "dot"]
 
 FORMATS: Mapping[str, Callable[[Report], str]] = {
@@ -32,12 +33,12 @@ FORMATS: Mapping[str, Callable[[Report], str]] = {
 
 
 @overload
-def explain(module: fx.GraphModule | torch.export.ExportedProgram) -> Report: ...
+def explain(module: Explained) -> Report: ...
 @overload
-def explain(module: fx.GraphModule | torch.export.ExportedProgram, format: Format) -> str: ...
+def explain(module: Explained, format: Format) -> str: ...
 
 
-def explain(module: fx.GraphModule | torch.export.ExportedProgram, format: Format | None = None) -> Report | str:
+def explain(module: Explained, format: Format | None = None) -> Report | str:
     """What became of a graph: of a result of `optimize`, or of a q/dq graph, which is optimised with defaults first; or
     of a result of `torch.compile(module, backend="qegraph")` that has been called, and is one graph.
 
