@@ -171,6 +171,15 @@ def test_autocast(given: Given, is_inside: bool) -> None:
     assert len(given.modules) == 1
 
 
+def test_autocast_with_a_dynamic_batch_is_left_alone(given: Given) -> None:
+    """Never fixed to the first batch."""
+    model, x = perceptron(), rows()
+    torch._dynamo.mark_dynamic(x, 0)  # pyright: ignore[reportPrivateUsage]
+    refusal = pytest.warns(UserWarning, match="autocast with dynamic shapes; compile with dynamic=False")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), refusal:
+        compiled(model)(x)
+
+
 def test_shared_and_repeated_inputs(given: Given) -> None:
     x = rows()
     model = Net(lambda m, x, y: (m(fq(x)) + m(fq(y)), x), [Linear()])
