@@ -71,7 +71,7 @@ def _torchao(subject: Subject) -> Built:
     return Built(lowered, count(lowered), time.perf_counter() - begin)
 
 
-class Recorder(CustomGraphPass):
+class _Recorder(CustomGraphPass):
     """Counts each graph Inductor is about to generate code for, after its quantization passes; changes nothing.
 
     Inductor keeps quantize and dequantize as calls up to code generation, so they can be counted here.
@@ -89,7 +89,7 @@ class Recorder(CustomGraphPass):
 
 
 def _inductor(subject: Subject) -> Built:
-    recorder = Recorder()
+    recorder = _Recorder()
     copy = subject.copy()
     begin = time.perf_counter()
     compiled = torch.compile(copy)
