@@ -1,5 +1,7 @@
 """qegraph: an e-graph engine for PT2E-quantized graphs and oneDNN int8 kernels."""
 
+from qegraph.compiling import backend as backend
+from qegraph.compiling import compiled_reports as compiled_reports
 from qegraph.errors import CaptureError as CaptureError
 from qegraph.errors import LoadError as LoadError
 from qegraph.errors import QegraphError as QegraphError
@@ -31,6 +33,8 @@ __all__ = [
     "Session",
     "Unsupported",
     "WhyNot",
+    "backend",
+    "compiled_reports",
     "explain",
     "explore",
     "load",

@@ -16,7 +16,7 @@ from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.fx.experimental.symbolic_shapes import ShapeEnv, statically_known_true
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.fx.traceback import preserve_node_meta
 from torch.utils import _pytree as pytree
@@ -35,10 +35,14 @@ __all__ = [
     "ShapeEnv",
     "Signature",
     "codegen_of",
+    "enter_autocast",
+    "exit_autocast",
     "has_cpu_kernel",
     "has_side_effect",
+    "hint",
     "is_guards_module",
     "is_mutated",
+    "known_size",
     "pytree",
     "pytree_codegen",
     "pytree_info",
@@ -202,6 +206,21 @@ def register_log(name: str, logger: str) -> None:
     torch._logging._internal.register_log(name, logger)
 
 
+def hint(size: torch.SymInt) -> int | None:
+    """The number that a size has for the inputs its graph was traced with; None if it depends on data."""
+    number = size.node.hint
+    return None if number is None else int(number)
+
+
+def known_size(size: torch.SymInt) -> int | None:
+    """The number that a size has under the guards of its graph, such as 8*s*s under the guard 8*s*s == 392, or None.
+
+    No guard is added.
+    """
+    number = hint(size)
+    return number if number is not None and statically_known_true(size == number) else None
+
+
 def storage_key(tensor: torch.Tensor) -> int | None:
     """What tensors that share memory have in common while they live; None for tensors without a storage."""
     try:
@@ -268,6 +287,19 @@ def traced_name(value: Any) -> str | None:
 def sets_grad_mode(target: Any) -> bool:
     """True for the function that turns gradients on or off for the calls after it."""
     return target is torch._C._set_grad_enabled
+
+
+def enter_autocast(graph: torch.fx.Graph) -> torch.fx.Node | None:
+    """Record the autocast that is on for the CPU as a call that turns it on; None if there is none."""
+    if not torch.is_autocast_enabled("cpu"):
+        return None
+    args = ("cpu", torch.get_autocast_dtype("cpu"), True, torch.is_autocast_cache_enabled())
+    return graph.call_function(torch.amp._enter_autocast, args)
+
+
+def exit_autocast(graph: torch.fx.Graph, entered: torch.fx.Node) -> None:
+    """Record the call that turns it off again."""
+    graph.call_function(torch.amp._exit_autocast, (entered,))
 
 
 def sets_autocast(target: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from qegraph import facts
+from qegraph._torch import known_size
 from qegraph.engine import Engine
 from qegraph.lang.terms import CONSTRUCTORS, Expr, Tensor, Tensors
 from qegraph.lang.vocabulary import leaf, opaque
@@ -31,6 +32,7 @@ class Encoder:
         self.facts: list[Fact] = []
         self.read: list[Expr] = []
         self.symbols: dict[str, int] = {}
+        self._sizes: dict[str, int | None] = {}
         self._uids: dict[Any, int] = {}
         self._constants: dict[int, int] = {}
 
@@ -59,7 +61,11 @@ class Encoder:
     def _dim(self, size: Any) -> int:
         if isinstance(size, int):
             return size
-        return self.symbols.setdefault(str(size), -1 - len(self.symbols))
+        name = str(size)
+        if name not in self._sizes:
+            self._sizes[name] = known_size(size)
+        known = self._sizes[name]
+        return self.symbols.setdefault(name, -1 - len(self.symbols)) if known is None else known
 
     def fact(self, relation: str, *arguments: Any, value: Any = None) -> None:
         """A row of a relation, or the value of a function."""

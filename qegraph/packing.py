@@ -136,6 +136,17 @@ class PackedConv(PackedWeight):
         super().__init__(weight, (scales, x_scale, x_zero_point, *windows, groups, x_shape))
 
 
+class HeldConstant:
+    """A tensor that compiled code has for a constant, by a key that depends on its content, while this object lives."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        plain = tensor.detach().contiguous()
+        digest = hashlib.sha256(plain.view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(repr((tensor.dtype, tuple(tensor.shape), tensor.stride())).encode())
+        self.key = f"held_{digest.hexdigest()[:24]}"
+        self._packed = _PACKED.setdefault(self.key, _Packed(tensor.detach))
+
+
 class InputChecks(torch.nn.Module):
     """The checks `torch.export` leaves at the start of a graph. They can't be pickled: a loaded copy goes without."""
 

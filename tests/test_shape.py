@@ -15,7 +15,7 @@ PACKAGE = Path(qegraph.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    {"errors", "_torch", "_inductor", "program", "snapshot"},
+    {"errors", "_torch", "_dynamo", "_inductor", "program", "snapshot"},
     {
         "torch_names",
         "copies",
@@ -46,7 +46,7 @@ LAYERS = (
     {"tuning"},
     {"pricing"},
     {"pipeline"},
-    {"dump"},
+    {"dump", "compiling"},
     {"view"},
     {"saving"},
     {"whynot"},

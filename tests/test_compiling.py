@@ -1,0 +1,471 @@
+"""`torch.compile(model, backend="qegraph")`. But for a few, the graphs run eagerly in the place of Inductor's code."""
+
+# pyright: reportUnknownLambdaType=false
+from __future__ import annotations
+
+import gc
+import logging
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import builders as b
+import pytest
+import torch
+import torch.nn.functional as F
+from builders import IN, OUT, Conv, Linear, fq
+from torch import Tensor, fx, nn
+
+import qegraph
+from qegraph import _dynamo, zoo
+from qegraph.bench.accuracy import complaint, error, outputs
+from qegraph.bench.counts import count, operator_name, total
+from qegraph.coverage.parts import Net
+
+INT8: dict[str, Any] = {"cost": b.int8_first}
+
+
+@pytest.fixture(autouse=True)
+def start() -> Generator[None]:
+    torch.manual_seed(0)
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@dataclass
+class Given:
+    """What Inductor was given, in order."""
+
+    modules: list[fx.GraphModule] = field(default_factory=list[fx.GraphModule])
+    settings: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+
+    def kinds(self) -> list[list[str]]:
+        return [b.kinds(module) for module in self.modules]
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Given:
+    """In the place of Inductor: the graph itself."""
+    seen = Given()
+
+    def compile_graph(module: fx.GraphModule, inputs: Sequence[Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
+        assert len(inputs) == len(module.graph.find_nodes(op="placeholder"))
+        seen.modules.append(module)
+        seen.settings.append(settings)
+        return module
+
+    monkeypatch.setattr(_dynamo, "compile_graph", compile_graph)
+    return seen
+
+
+def compiled(model: nn.Module, options: dict[str, Any] | None = None, **more: Any) -> Any:
+    return torch.compile(model, backend=qegraph.backend, options=INT8 if options is None else options, **more)
+
+
+def perceptron() -> Net:
+    return Net(lambda m, n, x: n(fq(F.relu(m(fq(x))), OUT)), [Linear(), Linear(16, 8)])
+
+
+def rows(count: int = 5) -> Tensor:
+    return torch.randn(count, 24)
+
+
+LINEARS = ["qlinear_pointwise.default"] * 2
+
+
+# ---- what is compiled
+
+
+def test_module(given: Given) -> None:
+    model = perceptron()
+    b.agrees(model, compiled(model), [rows()])  # pyright: ignore[reportArgumentType]
+    assert given.kinds() == [LINEARS]
+    assert not any(isinstance(node.target, str) and node.op == "get_attr" for node in given.modules[0].graph.nodes)
+
+
+def test_exported_graph(given: Given) -> None:
+    gm = b.net(lambda m, n, x: n(fq(F.relu(m(fq(x))), OUT)), [Linear(), Linear(16, 8)], [rows()])
+    b.agrees(gm, compiled(gm), [rows()])
+    assert given.kinds() == [LINEARS]
+
+
+def test_several_graphs_as_parts_of_one(given: Given) -> None:
+    x = rows()
+    parts = [b.net(lambda m, x: m(fq(x)), [Linear()], [x]) for _ in range(2)]
+    model = Net(lambda m, n, x: (m(x), n(x * 2)), parts)
+    b.agrees(model, compiled(model), [x])  # pyright: ignore[reportArgumentType]
+    assert given.kinds() == [LINEARS]
+
+
+def broken(m: nn.Module, n: nn.Module, x: Tensor) -> Tensor:
+    y = F.relu(m(fq(x)))
+    torch._dynamo.graph_break()  # pyright: ignore[reportPrivateUsage]
+    y = y.sin()
+    torch._dynamo.graph_break()  # pyright: ignore[reportPrivateUsage]
+    return n(fq(y, OUT))
+
+
+def test_graph_breaks(given: Given) -> None:
+    """Each piece on its own; what quantizes nothing is Inductor's, as it came."""
+    model = Net(broken, [Linear(), Linear(16, 8)])
+    fast = compiled(model)
+    b.agrees(model, fast, [rows()])  # pyright: ignore[reportArgumentType]
+    assert given.kinds() == [LINEARS[:1], [], LINEARS[:1]]
+    assert given.settings[1] == {}
+    assert [bool(each.unchanged) for each in qegraph.compiled_reports()[-3:]] == [False, True, False]
+    assert len(qegraph.compiled_reports(fast)) == 2
+    with pytest.raises(qegraph.QegraphError, match=r"2 graphs: qegraph.compiled_reports"):
+        qegraph.explain(fast)
+
+
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_dynamic_batch(given: Given, is_marked: bool) -> None:
+    model = Net(lambda m, n, x: n(fq(F.relu(m(fq(x))), OUT).flatten(1)), [Conv(), Linear(8 * 49, 8)])
+    fast = compiled(model, dynamic=None if is_marked else True)
+    first = torch.randn(3, 8, 7, 7)
+    if is_marked:
+        torch._dynamo.mark_dynamic(first, 0)  # pyright: ignore[reportPrivateUsage]
+    b.agrees(model, fast, [first])  # pyright: ignore[reportArgumentType]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        b.agrees(model, fast, [torch.randn(6, 8, 7, 7)])  # pyright: ignore[reportArgumentType]
+    assert given.kinds() == [["qconv_pointwise.default", "qlinear_pointwise.default"]]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_modes(given: Given, mode: Callable[[], Any]) -> None:
+    model, x = perceptron(), rows()
+    for part, size in zip(model.parts, (16, 8), strict=True):
+        del part.bias
+        part.register_parameter("bias", nn.Parameter(torch.randn(size)))
+    fast = compiled(model)
+    with mode():
+        torch.testing.assert_close(fast(x), model(x), rtol=0, atol=1e-5)
+    assert given.kinds() == [LINEARS]
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_autocast(given: Given, is_inside: bool) -> None:
+    """Its casts are in the graph, and it is off while the graph runs."""
+
+    def function(m: Linear, x: Tensor) -> Tensor:
+        if not is_inside:
+            return torch.mm(m(fq(x)), m.weight())
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.mm(m(fq(x)), m.weight())
+
+    model, x = Net(function, [Linear()]), rows()
+    fast = compiled(model)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=not is_inside):
+        found, wanted = fast(x), model(x)
+        assert torch.is_autocast_enabled("cpu") is not is_inside
+    assert found.dtype == wanted.dtype == torch.bfloat16
+    torch.testing.assert_close(found, wanted, rtol=2e-2, atol=2e-2 * float(wanted.abs().max()))
+    assert len(given.modules) == 1
+
+
+def test_autocast_with_a_dynamic_batch_is_left_alone(given: Given) -> None:
+    """Never fixed to the first batch."""
+    model, x = perceptron(), rows()
+    torch._dynamo.mark_dynamic(x, 0)  # pyright: ignore[reportPrivateUsage]
+    refusal = pytest.warns(UserWarning, match="autocast with dynamic shapes; compile with dynamic=False")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), refusal:
+        compiled(model)(x)
+
+
+def test_shared_and_repeated_inputs(given: Given) -> None:
+    x = rows()
+    model = Net(lambda m, x, y: (m(fq(x)) + m(fq(y)), x), [Linear()])
+    b.agrees(model, compiled(model), [x, x])  # pyright: ignore[reportArgumentType]
+    assert len(given.modules) == 1
+
+
+# ---- state is constant
+
+
+def test_state_is_not_passed_on_each_call(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qegraph.compiling.run import Code
+
+    counts: list[int] = []
+    call = Code.__call__
+    monkeypatch.setattr(Code, "__call__", lambda self, *args: (counts.append(len(args)), call(self, *args))[1])
+    compiled(perceptron())(rows())
+    assert counts == [1]
+
+
+def test_another_parameter_compiles_again(given: Given) -> None:
+    model, x = perceptron(), rows()
+    fast = compiled(model)
+    fast(x)
+    model.parts[0].bias = torch.randn(16)
+    b.agrees(model, fast, [x])  # pyright: ignore[reportArgumentType]
+    assert len(given.modules) == 2
+
+
+def test_a_write_in_place_is_noticed(given: Given) -> None:
+    model, x = perceptron(), rows()
+    fast = compiled(model)
+    fast(x)
+    other = perceptron()
+    model.load_state_dict(other.state_dict())
+    with pytest.warns(UserWarning, match=r"written in place.*torch.compiler.reset"):
+        found = fast(x)
+    assert torch.equal(found, other(x))
+    torch.compiler.reset()
+    b.agrees(other, fast, [x])  # pyright: ignore[reportArgumentType]
+    assert len(given.modules) == 2
+
+
+# ---- options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"rule": ["default"]},
+            r"option 'rule' is none of .*: rules, cost, budget, require, mode; did you mean rules\?",
+        ),
+        ({"mode": "fast"}, r"option mode .* must be 'default' or 'tuned', got 'fast'"),
+        ({"cost": "measured"}, r"option cost .* must be 'estimated' or a function of \(snapshot, e-node\)"),
+        ({"require": "int4"}, r"option require .* must be None or 'int8'"),
+        ({"budget": 3}, r"option budget .* must be a qegraph.Budget, got 3"),
+        ({"rules": ["residul"]}, r"residul.*did you mean residual"),
+    ],
+)
+def test_options_are_checked(options: dict[str, Any], message: str, given: Given) -> None:
+    with pytest.raises(Exception, match=message) as caught:
+        compiled(perceptron(), options)(rows())
+    assert type(caught.value).__name__ == "BackendCompilerFailed"  # torch's own; what we raise is in it
+    assert given.modules == []
+
+
+def test_mode_of_compile_is_ours() -> None:
+    with pytest.raises(Exception, match="option mode of backend 'qegraph' must be 'default' or 'tuned'"):
+        torch.compile(perceptron(), backend=qegraph.backend, mode="max-autotune")(rows())
+
+
+def test_require_is_an_error_not_a_warning(given: Given) -> None:
+    model = Net(lambda x, y: fq(x) @ fq(y, IN).transpose(0, 1))
+    with pytest.raises(Exception, match="the weight must be a constant"):
+        compiled(model, {"require": "int8"})(rows(), rows())
+
+
+def test_rules_are_heeded(given: Given) -> None:
+    model = perceptron()
+    for rules in (["default"], []):
+        torch.compiler.reset()
+        b.agrees(model, compiled(model, {**INT8, "rules": rules}), [rows()])  # pyright: ignore[reportArgumentType]
+    assert given.kinds() == [LINEARS, []]
+
+
+# ---- what is left to Inductor
+
+
+def test_training(given: Given) -> None:
+    model, x = perceptron(), rows().requires_grad_()
+    with pytest.warns(UserWarning, match=r"gradients are enabled.*torch.no_grad"):
+        found = compiled(model)(x)
+    assert torch.equal(found, model(x)) and b.kinds(given.modules[0]) == []
+    assert "gradients" in qegraph.compiled_reports()[-1].unchanged
+
+
+class Counter(nn.Module):
+    """Writes to its buffer, which optimising would have to hide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.calls = Linear(), nn.Buffer(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        return self.linear(fq(x)) + self.calls
+
+
+def test_what_writes_to_its_state(given: Given) -> None:
+    model, x = Counter(), rows()
+    fast = compiled(model)
+    with pytest.warns(UserWarning, match="leaves a graph to Inductor.*calls"):
+        first = fast(x)
+    assert torch.equal(fast(x), first + 1) and model.calls == 2
+    assert "calls" in qegraph.explain(fast).unchanged
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (qegraph.CaptureError("call 'x' can't run"), "CaptureError: call 'x' can't run"),
+        (qegraph.Unsupported("it writes"), "Unsupported: it writes"),
+        (KeyError(7), r"a defect of qegraph, please report it: KeyError\(7\)"),
+    ],
+)
+def test_what_cannot_be_read(error: Exception, message: str, given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("qegraph.compiling.dynamo.optimize", refuse)
+    model, x = perceptron(), rows()
+    with pytest.warns(UserWarning, match=message) as caught:
+        assert torch.equal(compiled(model, {})(x), model(x))
+    assert len([each for each in caught if "leaves a graph" in str(each.message)]) == 1
+
+
+def test_errors_of_the_caller_are_raised(given: Given) -> None:
+    def cost(*_: Any) -> float:
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(Exception, match="ZeroDivisionError: mine"):
+        compiled(perceptron(), {"cost": cost})(rows())
+
+
+def test_float_model(given: Given) -> None:
+    model = nn.Linear(24, 8).requires_grad_(False)
+    fast = compiled(model)
+    fast(rows())
+    assert given.settings == [{}]
+    assert qegraph.explain(fast).unchanged == "nothing in it is quantized"
+
+
+# ---- how Inductor is asked
+
+
+def test_float_weights_are_packed_by_inductor(given: Given) -> None:
+    """And its patterns don't find what was left float."""
+    model = Net(lambda m, n, x: n(fq(m(fq(x)), OUT)), [Linear(), nn.Linear(16, 8).requires_grad_(False)])
+    b.agrees(model, compiled(model), [rows()])  # pyright: ignore[reportArgumentType]
+    assert given.settings[0]["freezing"] is True
+    assert b.has(given.modules[0], "dequantize_per") == 0 and b.kinds(given.modules[0]) == LINEARS[:1]
+
+
+def test_fastest_variant_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def compile_graph(module: fx.GraphModule, inputs: Sequence[Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
+        if settings.get("max_autotune") and settings.get("cpp_wrapper"):
+            raise NotImplementedError("no such kernel")
+
+        def call(*args: Any) -> Any:
+            time.sleep(0.0 if settings.get("max_autotune") else 0.005)
+            return module(*args)
+
+        return call
+
+    monkeypatch.setattr(_dynamo, "compile_graph", compile_graph)
+    model = perceptron()
+    with caplog.at_level(logging.INFO, logger="qegraph"):
+        b.agrees(model, compiled(model, {**INT8, "mode": "tuned"}), [rows()])  # pyright: ignore[reportArgumentType]
+    assert "tuned: both left out: NotImplementedError: no such kernel" in caplog.messages
+    assert any(each.startswith("tuned: max_autotune; default ") for each in caplog.messages)
+    assert any(each.startswith("compiled: 2 linear: 2 int8") for each in caplog.messages)
+
+
+# ---- reports
+
+
+def test_reports(given: Given) -> None:
+    model = perceptron()
+    fast = compiled(model)
+    with pytest.raises(qegraph.QegraphError, match="call it once"):
+        qegraph.explain(fast)
+    fast(rows())
+    assert qegraph.explain(fast).summary.startswith("2 linear: 2 int8 (1 with fused post-op)")
+    assert "qlinear_pointwise" in qegraph.explain(fast, "tree")
+    assert qegraph.compiled_reports()[-1:] == qegraph.compiled_reports(fast)
+    assert qegraph.compiled_reports(torch.compile(perceptron())) == ()
+    torch.compiler.reset()
+    given.modules.clear()
+    gc.collect()
+    assert qegraph.compiled_reports(fast) == ()
+
+
+# ---- through Inductor
+
+
+def test_inductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its cache on: other rules are another program, and what was compiled for the first is not found."""
+    from torch._dynamo.utils import counters
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    seen: list[str] = []
+    compile_graph = _dynamo.compile_graph
+
+    def spy(module: fx.GraphModule, *more: Any) -> Any:
+        seen.append(module.code)
+        return compile_graph(module, *more)
+
+    monkeypatch.setattr(_dynamo, "compile_graph", spy)
+    model = perceptron()
+    counters.clear()
+    with config.patch(fx_graph_cache=True):
+        before = config.get_config_copy()
+        for rules in (["default"], []):
+            torch.compiler.reset()
+            fast = compiled(model, {**INT8, "rules": rules})
+            b.agrees(model, fast, [rows()])  # pyright: ignore[reportArgumentType]
+        assert config.get_config_copy() == before
+    assert len(set(seen)) == 2
+    assert counters["inductor"]["fxgraph_cache_hit"] == 0 and counters["aot_autograd"]["autograd_cache_hit"] == 0
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", zoo.names())
+def test_no_contraction_is_lost(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine full models with no flag set: what Inductor is given has a kernel for each quantized contraction, and the
+    outputs are as near to the q/dq graph's as those of the graph run eagerly may be.
+    """
+    given: list[fx.GraphModule] = []
+    compile_graph = _dynamo.compile_graph
+
+    def spy(module: fx.GraphModule, *more: Any) -> Any:
+        given.append(fx.GraphModule(module, fx.Graph(), "Given"))
+        given[-1].graph.output(given[-1].graph.graph_copy(module.graph, {}))
+        return compile_graph(module, *more)
+
+    monkeypatch.setattr(_dynamo, "compile_graph", spy)
+    model, inputs = zoo.load(name, "full")
+    gm = zoo.quantize(model, inputs)
+    fast = torch.compile(gm, backend=qegraph.backend)
+    with torch.no_grad():
+        fast(*inputs)
+    report = qegraph.explain(fast)
+    expected = [each for each in report.contractions if each.quantized]
+    before = sum(_contraction_of_codes(node) for node in gm.graph.nodes)
+    counts = total(map(count, given))
+    assert report.floats() == () and len({each for one in expected for each in one.gemms}) >= before > 0
+    assert counts.int8_gemms == len(expected)
+    samples = zoo.draw(inputs, 4, 1)
+    with torch.no_grad(), torch.compiler.set_stance("fail_on_recompile"):
+        oracle = outputs(gm, samples)
+        ours, eager = (error(outputs(call, samples), oracle) for call in (fast, qegraph.optimize(gm)))
+    assert complaint(ours, eager, "the graph run eagerly") is None
+
+
+def _contraction_of_codes(node: fx.Node) -> bool:
+    """A linear or convolution whose operands are both dequantized."""
+    name = operator_name(node)
+    return name in ("linear", "conv2d") and all("dequantize" in str(each.target) for each in node.all_input_nodes[:2])
+
+
+# ---- registration
+
+
+_LIGHT = """
+import sys, qegraph
+print([name for name in sys.modules if name.startswith(("torch._dynamo", "torch._inductor"))])
+"""
+
+
+def test_import_stays_light() -> None:
+    run = subprocess.run([sys.executable, "-c", _LIGHT], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_entry_point() -> None:
+    text = (Path(qegraph.__file__).parent.parent / "pyproject.toml").read_text()
+    group = tomllib.loads(text)["project"]["entry-points"]["torch_dynamo_backends"]
+    assert EntryPoint("qegraph", group["qegraph"], "torch_dynamo_backends").load() is qegraph.backend
