@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from qegraph import borders
 from qegraph.compiling.freeze import attributes_of
 from qegraph.packing import HeldConstant, PackedWeight
 from qegraph.report import Report
@@ -70,6 +71,7 @@ def _dequantize(
 
 
 _ARITHMETIC: Mapping[Any, Callable[..., Any]] = {
+    borders.dequantize_per_tensor: _dequantize,
     quantized_decomposed.dequantize_per_tensor.default: _dequantize,
     quantized_decomposed.dequantize_per_tensor.tensor: _dequantize,
 }
