@@ -1,4 +1,4 @@
-"""What qegraph uses of the internals of Dynamo, and of Inductor as its backend; imported only once torch.compile runs."""
+"""What qegraph uses of the internals of Dynamo, and of Inductor behind it; imported only once torch.compile runs."""
 
 # pyright: reportPrivateUsage=false
 

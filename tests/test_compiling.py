@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from builders import IN, OUT, Conv, Linear, fq
 from torch import Tensor, fx, nn
 
 import qegraph
-from qegraph import _dynamo, zoo
+from qegraph import _dynamo, native, zoo
 from qegraph.bench.accuracy import complaint, error, outputs
 from qegraph.bench.counts import count, operator_name, total
 from qegraph.coverage.parts import Net
@@ -39,6 +40,9 @@ def start() -> Generator[None]:
     torch.compiler.reset()
 
 
+_KERNEL = re.compile(r"^(?:onednn|qegraph)\.(qlinear|qconv)")
+
+
 @dataclass
 class Given:
     """What Inductor was given, in order."""
@@ -47,7 +51,10 @@ class Given:
     settings: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
 
     def kinds(self) -> list[list[str]]:
-        return [b.kinds(module) for module in self.modules]
+        """Of int8 kernels, whoever's operators call them."""
+        return [
+            [name for node in each.graph.nodes for name in _KERNEL.findall(str(node.target))] for each in self.modules
+        ]
 
 
 @pytest.fixture
@@ -77,7 +84,7 @@ def rows(count: int = 5) -> Tensor:
     return torch.randn(count, 24)
 
 
-LINEARS = ["qlinear_pointwise.default"] * 2
+LINEARS = ["qlinear"] * 2
 
 
 # ---- what is compiled
@@ -94,6 +101,14 @@ def test_exported_graph(given: Given) -> None:
     gm = b.net(lambda m, n, x: n(fq(F.relu(m(fq(x))), OUT)), [Linear(), Linear(16, 8)], [rows()])
     b.agrees(gm, compiled(gm), [rows()])
     assert given.kinds() == [LINEARS]
+
+
+@pytest.mark.parametrize("kernels", ["auto", "onednn"])
+def test_without_native_kernels(kernels: str, given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "unavailable", lambda: "no compiler")
+    model = perceptron()
+    b.agrees(model, compiled(model, {**INT8, "kernels": kernels}), [rows()])  # pyright: ignore[reportArgumentType]
+    assert b.kinds(given.modules[0]) == ["qlinear_pointwise.default"] * 2
 
 
 def test_several_graphs_as_parts_of_one(given: Given) -> None:
@@ -135,7 +150,7 @@ def test_dynamic_batch(given: Given, is_marked: bool) -> None:
     b.agrees(model, fast, [first])  # pyright: ignore[reportArgumentType]
     with torch.compiler.set_stance("fail_on_recompile"):
         b.agrees(model, fast, [torch.randn(6, 8, 7, 7)])  # pyright: ignore[reportArgumentType]
-    assert given.kinds() == [["qconv_pointwise.default", "qlinear_pointwise.default"]]
+    assert given.kinds() == [["qconv", "qlinear"]]
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -230,7 +245,7 @@ def test_a_write_in_place_is_noticed(given: Given) -> None:
     [
         (
             {"rule": ["default"]},
-            r"option 'rule' is none of .*: rules, cost, budget, require, mode; did you mean rules\?",
+            r"option 'rule' is none of .*: rules, cost, budget, require, kernels, mode; did you mean rules\?",
         ),
         ({"mode": "fast"}, r"option mode .* must be 'default' or 'tuned', got 'fast'"),
         ({"cost": "measured"}, r"option cost .* must be 'estimated' or a function of \(snapshot, e-node\)"),
@@ -373,7 +388,7 @@ def test_reports(given: Given) -> None:
         qegraph.explain(fast)
     fast(rows())
     assert qegraph.explain(fast).summary.startswith("2 linear: 2 int8 (1 with fused post-op)")
-    assert "qlinear_pointwise" in qegraph.explain(fast, "tree")
+    assert "qlinear" in qegraph.explain(fast, "tree")
     assert qegraph.compiled_reports()[-1:] == qegraph.compiled_reports(fast)
     assert qegraph.compiled_reports(torch.compile(perceptron())) == ()
     torch.compiler.reset()
