@@ -11,13 +11,12 @@ from torch import fx
 
 from qegraph import _dynamo, native
 from qegraph.compiling.freeze import Frozen, forget_state, freeze
-from qegraph.compiling.hand_over import hand_over
 from qegraph.compiling.normalise import operators
-from qegraph.compiling.options import Options, read
+from qegraph.compiling.options import Mode, Options, read
 from qegraph.compiling.refuse import is_quantized, needs_gradient
 from qegraph.compiling.reports import Piece, remember
 from qegraph.compiling.run import Code
-from qegraph.compiling.tuned import fastest
+from qegraph.compiling.tuned import compile_one, fastest
 from qegraph.emit import META
 from qegraph.errors import CaptureError, RequirementError, Unsupported
 from qegraph.kernels import Kernels
@@ -57,8 +56,9 @@ def backend(
     if reason is not None:
         return _left_alone(gm, example_inputs, reason)
     frozen = freeze(gm, example_inputs)
+    kernels = _kernels(chosen)
     try:
-        fast = _optimize(frozen.module, chosen)
+        fast = _optimize(frozen.module, chosen, kernels)
     except RequirementError:
         raise
     except (CaptureError, Unsupported) as error:
@@ -67,17 +67,21 @@ def backend(
         if chosen.rules is not None or callable(chosen.cost):
             raise  # it may be theirs, and a warning has no traceback
         return _left_alone(gm, example_inputs, f"a defect of qegraph, please report it: {error!r}")
-    report: Report = fast.meta[META]
-    if report.unchanged:
-        return _left_alone(gm, example_inputs, report.unchanged)
+    unchanged = fast.meta[META].unchanged
+    if unchanged:
+        return _left_alone(gm, example_inputs, unchanged)
+
+    def optimised(which: Kernels) -> fx.GraphModule:
+        return fast if which == kernels else _optimize(frozen.module, chosen, which)
+
+    code, report = _compile(optimised, kernels, frozen, example_inputs, chosen.mode)
     LOGGER.info("compiled: %s", report.summary)
-    code = _compile(fast, report, frozen, example_inputs, chosen)
     forget_state(gm, example_inputs)
     remember(code, Piece(report, frozen.state))
     return code
 
 
-def _optimize(module: fx.GraphModule, options: Options) -> fx.GraphModule:
+def _optimize(module: fx.GraphModule, options: Options, kernels: Kernels) -> fx.GraphModule:
     with torch.inference_mode(False), torch.no_grad():
         return optimize(
             operators(module),
@@ -86,7 +90,7 @@ def _optimize(module: fx.GraphModule, options: Options) -> fx.GraphModule:
             budget=options.budget,
             require=options.require,
             target="compiled",
-            kernels=_kernels(options),
+            kernels=kernels,
         )
 
 
@@ -99,17 +103,15 @@ def _kernels(options: Options) -> Kernels:
     return "native" if reason is None else "onednn"
 
 
-def _compile(fast: fx.GraphModule, report: Report, frozen: Frozen, inputs: Sequence[Any], options: Options) -> Code:
+def _compile(
+    optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels, frozen: Frozen, inputs: Sequence[Any], mode: Mode
+) -> tuple[Code, Report]:
     """The graph has its casts, so that autocast is off while it is compiled and, if it was on, while it runs."""
     had_autocast = torch.is_autocast_enabled("cpu")
     needed = frozen.inputs(inputs)
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        if options.mode == "tuned":
-            compiled, owners = fastest(fast, report, needed)
-        else:
-            made = hand_over(fast, report)
-            compiled, owners = _dynamo.compile_graph(made.module, needed, made.settings), made.owners
-    return Code(compiled, owners, frozen, had_autocast)
+        made = fastest(optimised, kernels, needed) if mode == "tuned" else compile_one(optimised(kernels), needed, {})
+    return Code(made.code, made.given.owners, frozen, had_autocast), made.fast.meta[META]
 
 
 def _left_alone(gm: fx.GraphModule, inputs: Sequence[Any], reason: str) -> Compiled:

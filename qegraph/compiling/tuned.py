@@ -1,8 +1,9 @@
-"""Mode "tuned": the graph compiled with each of the settings that can make it faster, timed, and the fastest kept."""
+"""Mode "tuned": the graph compiled in each of the ways that can make it faster, timed, and the fastest kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,50 +11,69 @@ from torch import fx
 
 from qegraph import _dynamo
 from qegraph._torch import hint
-from qegraph.compiling.hand_over import Settings, hand_over
+from qegraph.compiling.hand_over import HandOver, Settings, hand_over
+from qegraph.emit import META
+from qegraph.kernels import Kernels
 from qegraph.logs import LOGGER
 from qegraph.progress import progress
 from qegraph.report import Report
 from qegraph.timing import interleave
 
-_GEMM: Settings = {"max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
 _CPP: Settings = {"cpp_wrapper": True}
-
-VARIANTS: Mapping[str, Settings] = {
-    "default": {},
-    "cpp_wrapper": _CPP,
-    "max_autotune": _GEMM,
-    "both": {**_CPP, **_GEMM},
-}
+_TEMPLATES: Settings = {**_CPP, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
 _ROUNDS = 7
 
 
-def fastest(fast: fx.GraphModule, report: Report, inputs: Sequence[Any]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The compiled code that takes least time on these inputs, and the owners of its constants.
+@dataclass(frozen=True)
+class Made:
+    """A way to compile a graph, compiled."""
 
-    A variant that Inductor can't compile is left out, which is logged; the default one must compile.
+    fast: fx.GraphModule
+    given: HandOver
+    code: Callable[..., Any]
+
+
+def fastest(optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels, inputs: Sequence[Any]) -> Made:
+    """What takes least time on these inputs; `optimised` gives the graph with either kind of operators.
+
+    A variant that can't be compiled is left out, which is logged; the default one must compile.
     """
     arguments = [hint(each) if isinstance(each, torch.SymInt) else each for each in inputs]
-    made: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
-    with progress("tuning", len(VARIANTS) + 1, lines=False) as tell:
-        for done, (name, settings) in enumerate(VARIANTS.items()):
-            tell.done(done)
+    made: dict[str, Made] = {}
+    with progress("tuning", lines=False) as tell:
+        for name, fast, settings in _variants(optimised, kernels):
             tell(f"compiling: {name}")
             try:
-                given = hand_over(fast, report)
-                code = _dynamo.compile_graph(given.module, inputs, {**given.settings, **settings})
-                code(*arguments)
-                made[name] = code, given.owners
+                made[name] = compile_one(fast, inputs, settings)
+                made[name].code(*arguments)
             except Exception as error:  # whatever Inductor raises for settings it can't serve this graph with
                 if name == "default":
                     raise
+                made.pop(name, None)
                 LOGGER.info("tuned: %s left out: %s: %s", name, type(error).__name__, error)
-        tell.done(len(VARIANTS))
         tell("timing")
-        timings = interleave({name: _call(code, arguments) for name, (code, _) in made.items()}, _ROUNDS)
+        timings = interleave({name: _call(each.code, arguments) for name, each in made.items()}, _ROUNDS)
     best = min(timings, key=lambda name: timings[name].median)
     LOGGER.info("tuned: %s; %s", best, ", ".join(f"{name} {each.median:.3f} ms" for name, each in timings.items()))
     return made[best]
+
+
+def _variants(
+    optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels
+) -> Iterator[tuple[str, fx.GraphModule, Settings]]:
+    """Inductor's GEMM templates are for linears, and take the place of torch's operators only."""
+    fast = optimised(kernels)
+    yield "default", fast, {}
+    yield "cpp_wrapper", fast, _CPP
+    report: Report = fast.meta[META]
+    if not any(each.kind == "conv" for each in report.contractions):
+        yield "templates", fast if kernels == "onednn" else optimised("onednn"), _TEMPLATES
+
+
+def compile_one(fast: fx.GraphModule, inputs: Sequence[Any], settings: Settings) -> Made:
+    """With these settings of Inductor, besides those the graph needs."""
+    given = hand_over(fast, fast.meta[META])
+    return Made(fast, given, _dynamo.compile_graph(given.module, inputs, {**given.settings, **settings}))
 
 
 def _call(code: Callable[..., Any], arguments: Sequence[Any]) -> Callable[[], object]:
