@@ -12,6 +12,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
+#include <cstring>
 #include <list>
 #include <string_view>
 #include <unordered_map>
@@ -22,6 +23,8 @@
 namespace qegraph {
 
 constexpr size_t kShapesPerWeight = 32;  // activation shapes remembered for a weight, the latest ones
+
+constexpr int64_t kBytesPerThread = 1 << 17;
 
 using Kernels = std::list<std::unique_ptr<Kernel>>;
 
@@ -74,6 +77,14 @@ struct Numbers {
   int32_t outZeroPoint;
 };
 
+// Of dense memory, by as many threads as are worth their call.
+void copy(const Tensor& from, const Tensor& to) {
+  const auto* source = static_cast<const char*>(from.const_data_ptr());
+  auto* target = static_cast<char*>(to.data_ptr());
+  at::parallel_for(0, static_cast<int64_t>(from.nbytes()), kBytesPerThread,
+                   [&](int64_t begin, int64_t end) { std::memcpy(target + begin, source + begin, end - begin); });
+}
+
 Tensor run(Kernel& k, const Tensor& x, Numbers numbers, const Tensor& wScale, const std::optional<Tensor>& bias,
            const Tensor& other) {
   Tensor out = at::detail::empty_strided_cpu(k.outSizes, k.outStrides, k.problem.out);
@@ -89,7 +100,8 @@ Tensor run(Kernel& k, const Tensor& x, Numbers numbers, const Tensor& wScale, co
   set(k.outScaleAt, &numbers.outScale);
   set(k.outZeroAt, &numbers.outZeroPoint);
   if (bias) set(k.biasAt, bias->const_data_ptr());
-  if (other.defined()) set(k.otherAt, other.const_data_ptr());
+  if (k.problem.accumulates()) copy(other, out);
+  else if (other.defined()) set(k.otherAt, other.const_data_ptr());
   const auto status = dnnl_primitive_execute(k.primitive.get(), stream().get(), static_cast<int>(k.arguments.size()),
                                              k.arguments.data());
   TORCH_CHECK(status == dnnl_success, "qegraph: oneDNN could not run a kernel, status ", static_cast<int>(status));

@@ -24,6 +24,8 @@ struct Problem {
   int64_t groups;
   int threads;
   bool operator==(const Problem&) const = default;
+  // The result starts as a copy of the residual, and the kernel adds to it: it reads codes and images faster so.
+  bool accumulates() const { return other && *other == out && (isConv || isCode(out)); }
   bool scalesOther() const { return other && isCode(*other) && (otherScale != 1.f || otherZeroPoint != 0); }
 };
 
@@ -32,7 +34,10 @@ inline dnnl::post_ops postOps(const Problem& p, const memory::desc* other) {
   dnnl::post_ops ops;
   const float a = p.parameters.size() > 0 ? static_cast<float>(p.parameters[0]) : 0.f;
   const float b = p.parameters.size() > 1 ? static_cast<float>(p.parameters[1]) : 0.f;
-  if (other) {
+  if (p.accumulates()) {
+    const bool scales = isCode(p.out);
+    ops.append_sum(scales ? p.otherScale : 1.f, scales ? static_cast<int32_t>(p.otherZeroPoint) : 0, typeOf(p.out));
+  } else if (other) {
     // codes are added as plain numbers, so the sum is in their units meanwhile
     if (p.scalesOther())
       ops.append_eltwise(algorithm::eltwise_linear, 1.f / p.otherScale, -static_cast<float>(p.otherZeroPoint));
@@ -158,7 +163,8 @@ inline std::unique_ptr<Kernel> make(const Problem& p, const Dims& xSizes, const 
     finish(*k, d, w, plain, scales);
   }
   if (bias) k->biasAt = k->add(DNNL_ARG_BIAS, *bias);
-  if (other) k->otherAt = k->add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(p.scalesOther() ? 1 : 0) | DNNL_ARG_SRC_1, *other);
+  if (other && !p.accumulates())
+    k->otherAt = k->add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(p.scalesOther() ? 1 : 0) | DNNL_ARG_SRC_1, *other);
   return k;
 }
 
