@@ -407,6 +407,7 @@ def _settings() -> dict[str, Any]:
     return {name: type(each) if callable(each) else each for name, each in config.get_config_copy().items()}
 
 
+@pytest.mark.zoo
 def test_inductor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its cache on: other rules are another program, and what was compiled for the first is not found."""
     from torch._dynamo.utils import counters

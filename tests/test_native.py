@@ -298,6 +298,7 @@ def test_a_dynamic_batch_and_dynamic_scales() -> None:
     assert torch.equal(dynamic, torch.ops.qegraph.qlinear.default(x, float(scale), 5, *tail))
 
 
+@pytest.mark.zoo
 def test_a_zoo_model_agrees() -> None:
     model, inputs = zoo.load("mobilenet_v3_large", "small")
     quantized = zoo.quantize(model, inputs)
