@@ -1,0 +1,1 @@
+"""Random quantized programs against what they compute: `qegraph fuzz`."""
