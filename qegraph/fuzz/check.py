@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
 from torch import Tensor, fx
@@ -32,8 +31,9 @@ DRAWS = 6
 
 @dataclass(frozen=True)
 class Finding:
-    """form  what was emitted: "default", "native", "twice", or a name that `qegraph.fuzz.forms` knows. what: went wrong.
-    inputs on which it shows.
+    """form  which of the equal forms: see `optimized`.
+    what    went wrong.
+    inputs  on which it shows.
     """
 
     form: str
@@ -64,29 +64,56 @@ class Settings:
     twice: bool = True
 
 
-def check(program: Program, settings: Settings = Settings(), seed: int = 0) -> Outcome:  # noqa: B008 - it is immutable
+def check(program: Program, settings: Settings = Settings(), seed: int = 0) -> Outcome:
     """Emit forms of the program and compare each with what the program computes."""
     with torch.no_grad():
         inputs, known = _drawn(program, seed)
         oracle = outputs(program.module, inputs)
         if reason := disagrees(known, oracle, oracle):
             return Outcome(undecided=f"the q/dq graph itself: {reason}", decided=known.decided)
-        code = program.module.code
         forms = _Forms(program.module, inputs, settings)
-        for count, (name, build) in enumerate(forms, 1):
-            outcome = partial(Outcome, decided=known.decided, forms=count, fired=forms.fired)
-            try:
-                values, what = _called(build(), inputs)
-            except Exception as error:  # whatever its type, it is the finding
-                return outcome(Finding(name, f"{type(error).__name__}: {error}", inputs))
-            if what or program.module.code != code:
-                return outcome(Finding(name, what or "the given graph was changed", inputs))
-            what = disagrees(known, oracle, values)
-            if what and known.decided:
-                return outcome(Finding(name, what, inputs))
-            if what and not any(disagrees(replace(known, outputs=each), oracle, values) is None for each in known.noisy):
-                return outcome(undecided=f"{name}: {what}")
+        for name, build in forms:
+            finding, undecided = _judged(program.module, name, build, inputs, known, oracle)
+            if finding or undecided:
+                return Outcome(finding, undecided, known.decided, forms.count, forms.fired)
     return Outcome(decided=known.decided, forms=forms.count, fired=forms.fired)
+
+
+def shows(
+    module: fx.GraphModule, inputs: Sequence[Tensor], form: str = "default", rules: Sequence[RuleItem] | None = None
+) -> int:
+    """1, after saying why, if this form of the graph is wrong on these inputs; 0 if it isn't. For scripts."""
+    with torch.no_grad():
+        oracle = outputs(module, inputs)
+        finding, undecided = _judged(
+            module, form, lambda: optimized(module, inputs, rules, form), inputs, truth(module, inputs), oracle
+        )
+    print(finding.what if finding else undecided or "as it should be")
+    return 1 if finding else 0
+
+
+def _judged(
+    module: fx.GraphModule,
+    name: str,
+    build: Callable[[], fx.GraphModule],
+    inputs: Sequence[Tensor],
+    known: Truth,
+    oracle: Sequence[Tensor],
+) -> tuple[Finding | None, str]:
+    """What is wrong with one form; or why that can't be said."""
+    code = module.code
+    try:
+        values, what = _called(build(), inputs)
+    except Exception as error:  # whatever its type, it is the finding
+        return Finding(name, f"{type(error).__name__}: {error}", tuple(inputs)), ""
+    if what or module.code != code:
+        return Finding(name, what or "the given graph was changed", tuple(inputs)), ""
+    what = disagrees(known, oracle, values)
+    if what and known.decided:
+        return Finding(name, what, tuple(inputs)), ""
+    if what and all(disagrees(replace(known, outputs=each), oracle, values) for each in known.noisy):
+        return None, f"{name}: {what}"
+    return None, ""
 
 
 def _drawn(program: Program, seed: int) -> tuple[tuple[Tensor, ...], Truth]:
@@ -163,7 +190,11 @@ class _Forms:
 def optimized(
     module: fx.GraphModule, inputs: Sequence[Tensor], rules: Sequence[RuleItem] | None, name: str
 ) -> fx.GraphModule:
-    """The form of this name as `qegraph.optimize` gives it; "twice" raises AssertionError if there is more to do."""
+    """The form of this name as `qegraph.optimize` gives it.
+
+    "default"; "twice", its result optimized again, which raises AssertionError if that changes calls; or a name that
+    `qegraph.fuzz.forms` knows, after "native " with our own kernels.
+    """
     cost, kernels = _asked(name)
     once = qegraph.optimize(module, inputs, rules=rules, cost=cost, kernels=kernels)
     if name == "twice":

@@ -103,10 +103,11 @@ class Draft:
 
     def call(self, op: Any, *args: Any, qp: QP | None = None, **kwargs: Any) -> Value:
         """Not in the pool yet: the last of an op's calls is. Raises Refused."""
-        found = self.call_many(op, *args, **kwargs)
-        if not isinstance(found, fx.Node):
+        node = self.call_many(op, *args, **kwargs)
+        result = node.meta["value"]
+        if not isinstance(result, Tensor):
             raise Refused
-        return Value(found, self._result(found), qp)
+        return Value(node, result, qp)
 
     def call_many(self, op: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """The node of a call that may give several tensors; `item` takes one out."""
@@ -124,12 +125,6 @@ class Draft:
         tensor = node.meta["value"][index]
         return Value(self.graph.call_function(operator.getitem, (node, index)), tensor)
 
-    def _result(self, node: fx.Node) -> Tensor:
-        result = node.meta["value"]
-        if not isinstance(result, Tensor):
-            raise Refused
-        return result
-
     # Numbers.
 
     def chance(self, share: float) -> bool:
@@ -142,7 +137,9 @@ class Draft:
         """No input or constant shares its memory, so that it may be written to; nor does it overlap itself."""
         memory = value.tensor.untyped_storage().data_ptr()
         shared = {each.untyped_storage().data_ptr() for each in (*self.inputs, *self.constants.values())}
-        overlaps = any(stride == 0 and size > 1 for size, stride in zip(value.shape, value.tensor.stride(), strict=True))
+        overlaps = any(
+            stride == 0 and size > 1 for size, stride in zip(value.shape, value.tensor.stride(), strict=True)
+        )
         return memory not in shared and not overlaps
 
     def program(self, outputs: Any, kinds: Sequence[str]) -> Program:

@@ -99,7 +99,7 @@ def _binary(op: Any, has_alpha: bool) -> Op:
         x, y = _pair(d)
         if d.chance(0.5):
             x, y = y, x
-        alpha = {"alpha": d.rng.choice((2, 0.5, -1))} if has_alpha and d.chance(0.2) else {}
+        alpha: dict[str, Any] = {"alpha": d.rng.choice((2, 0.5, -1))} if has_alpha and d.chance(0.2) else {}
         return d.call(op, x, y, **alpha)
 
     return make

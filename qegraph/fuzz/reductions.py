@@ -15,13 +15,17 @@ def _max_pool(d: Draft) -> Value:
     """Of floats or of codes: torch has kernels for both."""
     x = d.pick(lambda v: v.rank == 4 and v.tensor.dtype in (torch.float32, torch.uint8, torch.int8))
     k = d.rng.choice((2, 3))
-    return d.call(aten.max_pool2d.default, x, [k, k], [d.rng.choice((1, 2, k))] * 2, [d.rng.choice((0, 1))] * 2, qp=x.qp)
+    return d.call(
+        aten.max_pool2d.default, x, [k, k], [d.rng.choice((1, 2, k))] * 2, [d.rng.choice((0, 1))] * 2, qp=x.qp
+    )
 
 
 def _average_pool(d: Draft) -> Value:
     k = d.rng.choice((2, 3))
     options = (False, d.chance(0.7)) if d.chance(0.5) else ()
-    return d.call(aten.avg_pool2d.default, d.floats(4), [k, k], [d.rng.choice((1, 2))] * 2, [d.rng.choice((0, 1))] * 2, *options)
+    return d.call(
+        aten.avg_pool2d.default, d.floats(4), [k, k], [d.rng.choice((1, 2))] * 2, [d.rng.choice((0, 1))] * 2, *options
+    )
 
 
 def _adaptive_pool(d: Draft) -> Value:

@@ -15,8 +15,8 @@ differ by more than any tolerance. What is wrong is decided as follows, never by
    nothing from them: these codes may be 1 off. Everything else is then an amplification of roundings that is bounded by
    the noise, and outputs are compared with T strictly (`qegraph.fuzz.judge`).
 5. In a program with near-ties other inputs are drawn, up to a limit. If all draws have them (the mean of two equal
-   quantizers' codes is a tie half of the time), an output that disagrees with T, with the q/dq graph as torch runs it, and
-   with every noisy run, is not called wrong but undecided, and counted: the fuzzer says how many there were.
+   quantizers' codes is a tie half of the time), an output that disagrees with T and with every noisy run is not called
+   wrong but undecided, and counted: the fuzzer says how many there were.
 
 The q/dq graph itself, as torch runs it in its own dtypes, must pass the same comparison; where it doesn't (torch's own
 float kernels are less exact than assumed here), the program is undecided too.
@@ -68,7 +68,7 @@ def truth(module: fx.GraphModule, inputs: Sequence[Tensor], seed: int = 0) -> Tr
     with torch.no_grad():
         dtypes = _dtypes(module, inputs)
         quiet, *noisy = (_Noisy(module, dtypes, None if i == 0 else seed * RUNS + i) for i in range(RUNS + 1))
-        outputs, *others = (_leaves(each, inputs) for each in (quiet, *noisy))
+        outputs, *others = (_leaves(each, module.graph, inputs) for each in (quiet, *noisy))
     moved = [
         torch.stack([(other[at].double() - one.double()).abs() for other in others]).amax(0)
         for at, one in enumerate(outputs)
@@ -78,8 +78,8 @@ def truth(module: fx.GraphModule, inputs: Sequence[Tensor], seed: int = 0) -> Tr
     return Truth(outputs, moved, others, ties)
 
 
-def _leaves(run: _Noisy, inputs: Sequence[Tensor]) -> list[Tensor]:
-    flat = run.module.graph.process_inputs(*(each.clone() for each in inputs))
+def _leaves(run: _Noisy, graph: fx.Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
+    flat = graph.process_inputs(*(each.clone() for each in inputs))
     doubled = [each.double() if each.is_floating_point() else each for each in flat]
     return [each.clone() for each in pytree.tree_leaves(run.run(*doubled, enable_io_processing=False))]
 
@@ -103,6 +103,7 @@ class _Noisy(Exact):
     def __init__(self, module: fx.GraphModule, dtypes: Mapping[str, torch.dtype], seed: int | None) -> None:
         super().__init__(module)
         self.dtypes = dtypes
+        self.copied = _copied(module.graph, dtypes)
         self.generator = None if seed is None else torch.Generator().manual_seed(seed)
 
     def run_node(self, n: fx.Node) -> Any:
@@ -131,14 +132,20 @@ class _Noisy(Exact):
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """A cast between floats changes no value, but where torch copies, it copies."""
         if target in _CASTS:
-            return args[0].clone() if self._casts() else args[0]
+            return args[0].clone() if self.name in self.copied else args[0]
         if target is aten._assert_tensor_metadata.default:
             return None
         return super().call_function(target, args, kwargs)
 
-    def _casts(self) -> bool:
-        node = next(each for each in self.graph.nodes if each.name == self.name)
-        return node.target is aten._to_copy.default or self.dtypes[node.args[0].name] != self.dtypes[node.name]
+
+def _copied(graph: fx.Graph, dtypes: Mapping[str, torch.dtype]) -> frozenset[str]:
+    """The casts that give memory of their own."""
+    return frozenset(
+        node.name
+        for node in graph.nodes
+        if node.target is aten._to_copy.default
+        or (node.target is aten.to.dtype and dtypes[node.args[0].name] != dtypes[node.name])
+    )
 
 
 class _Dtypes(fx.Interpreter):
@@ -159,5 +166,3 @@ def _dtypes(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Mapping[str, to
     run = _Dtypes(module)
     run.run(*module.graph.process_inputs(*(each.clone() for each in inputs)), enable_io_processing=False)
     return run.found
-
-
