@@ -22,12 +22,13 @@ _RANGES = (
 )
 
 
-def quantize(d: Draft, x: Value) -> Value:
-    """Codes of a float value of the pool."""
-    qp = _fitting(d, x.tensor)
-    known = [each.qp for each in d.pool if each.qp is not None]
-    if known and d.chance(0.35):
-        qp = d.rng.choice(known)
+def quantize(d: Draft, x: Value, qp: QP | None = None) -> Value:
+    """Codes of a float value."""
+    if qp is None:
+        qp = _fitting(d, x.tensor)
+        known = [each.qp for each in d.pool if each.qp is not None]
+        if known and d.chance(0.35):
+            qp = d.rng.choice(known)
     return d.call(qd.quantize_per_tensor.default, x, *qp, qp=qp)
 
 
@@ -38,6 +39,10 @@ def dequantize(d: Draft, codes: Value) -> Value:
     if d.chance(0.04):
         halves = {"out_dtype": torch.bfloat16}
     return d.call(qd.dequantize_per_tensor.default, codes, *codes.qp, **halves)
+
+
+def quantized_again(d: Draft, x: Value) -> Value:
+    return dequantize(d, d.keep(quantize(d, x)))
 
 
 def weight(d: Draft, *shape: int) -> Value:
@@ -75,21 +80,19 @@ def read(d: Draft, *ranks: int) -> Value:
     is_dequantized = "dequantize" in str(x.node.target)
     if is_dequantized or d.chance(0.2):
         return x
-    return d.keep(dequantize(d, d.keep(quantize(d, x))))
+    return d.keep(quantized_again(d, x))
 
 
-def again(d: Draft) -> Value:
-    """quantize and dequantize, of any float value."""
-    x = d.pick(lambda v: v.is_float)
-    return dequantize(d, d.keep(quantize(d, x)))
+def _again(d: Draft) -> Value:
+    return quantized_again(d, d.pick(lambda v: v.is_float))
 
 
-def quantized(d: Draft) -> Value:
+def _quantized(d: Draft) -> Value:
     return quantize(d, d.floats())
 
 
-def dequantized(d: Draft) -> Value:
+def _dequantized(d: Draft) -> Value:
     return dequantize(d, d.pick(lambda v: v.qp is not None))
 
 
-OPS = {"quantize-dequantize": again, "quantize": quantized, "dequantize": dequantized}
+OPS = {"quantize-dequantize": _again, "quantize": _quantized, "dequantize": _dequantized}

@@ -113,7 +113,7 @@ class Draft:
         """The node of a call that may give several tensors; `item` takes one out."""
         try:
             result = op(*_tensors(args), **_tensors(kwargs))
-        except (RuntimeError, NotImplementedError, IndexError, ValueError) as error:
+        except (RuntimeError, NotImplementedError, IndexError, ValueError, AssertionError) as error:
             raise Refused(str(error)) from None
         if isinstance(result, Tensor) and not _is_sane(result):
             raise Refused

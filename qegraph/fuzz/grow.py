@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from . import borders, contractions, elementwise, moves, reductions
+from . import blocks, borders, contractions, elementwise, moves, reductions
 from .draft import Draft, Program, Refused, Value
 
 KINDS: Mapping[str, Callable[[Draft], Value]] = {
@@ -16,10 +16,18 @@ KINDS: Mapping[str, Callable[[Draft], Value]] = {
     **moves.OPS,
     **reductions.OPS,
     **borders.OPS,
+    **blocks.OPS,
 }
 """Name of a kind of op -> what adds one to a draft, or raises Refused."""
 
-_GROUPS = ((contractions.OPS, 4), (elementwise.OPS, 3), (moves.OPS, 3), (reductions.OPS, 1), (borders.OPS, 4))
+_GROUPS = (
+    (contractions.OPS, 4),
+    (elementwise.OPS, 3),
+    (moves.OPS, 3),
+    (reductions.OPS, 1),
+    (borders.OPS, 3),
+    (blocks.OPS, 5),
+)
 _TRIES = 200
 
 
@@ -41,7 +49,7 @@ def _grown(d: Draft) -> Program:
     for _ in range(d.rng.choice((1, 1, 1, 2, 2, 3))):
         _input(d, is_empty)
     kinds: list[str] = []
-    wanted = min(d.rng.randint(3, 25), d.rng.randint(3, 25))
+    wanted = d.rng.randint(3, 25)
     for _ in range(8 * wanted):
         ops = d.rng.choices([ops for ops, _ in _GROUPS], [weight for _, weight in _GROUPS])[0]
         kind = d.rng.choice(list(ops))

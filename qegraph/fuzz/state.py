@@ -49,7 +49,8 @@ class State:
 
     def save(self, path: Path) -> None:
         """As a whole: an interrupted run leaves the state before, or this one. Raises OSError."""
-        text = json.dumps({"format": _FORMAT, **asdict(self)}, indent=1)
+        plain = {**vars(self), "findings": [asdict(each) for each in self.findings]}
+        text = json.dumps({"format": _FORMAT, **plain}, indent=1)
         with replacing(path) as file:
             file.write(text.encode())
 

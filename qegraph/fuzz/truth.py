@@ -130,8 +130,10 @@ class _Noisy(Exact):
         return None  # an export's checks of what it is given
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """A cast between floats changes no value, but where torch copies, it copies."""
+        """A cast to a float changes no value, but where torch copies, it copies."""
         if target in _CASTS:
+            if not args[0].is_floating_point():
+                return args[0].double()
             return args[0].clone() if self.name in self.copied else args[0]
         if target is aten._assert_tensor_metadata.default:
             return None
