@@ -18,6 +18,7 @@ from qegraph.errors import Unsupported
 from qegraph.kernels import Kernels
 from qegraph.load_rules import RuleItem, select
 from qegraph.pricing import CostFunction, Source, price
+from qegraph.program import operator_name
 from qegraph.search import Search, search
 
 from .draft import Program
@@ -226,4 +227,4 @@ def _fired(found: Search) -> dict[str, int]:
 
 
 def calls(module: fx.GraphModule) -> list[str]:
-    return sorted(str(node.target) for node in module.graph.nodes if node.op == "call_function")
+    return sorted(operator_name(node.target) for node in module.graph.nodes if node.op == "call_function")
