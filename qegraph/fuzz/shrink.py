@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from .check import Finding, Settings, check
 from .draft import Program, tidy
 
-SECONDS = 90.0
+SECONDS = 40.0
 """After so many, what has been reached is good enough."""
 _SHAKEN = 8
 """Random forms of a smaller program: which number shows it changes with the program."""

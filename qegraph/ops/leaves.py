@@ -66,13 +66,16 @@ _BY_PLACE = frozenset(
         aten._weight_int4pack_mm_for_cpu.default,
     }
 )
-_BY_INDEX = ("aten", "prims", "quantized_decomposed", "qegraph")
+_PAIRING = ("onednn::qadd", "onednn::qmul")
+_BY_INDEX = ("aten", "prims", "quantized_decomposed", "quantized", "qegraph", "onednn")
 """Namespaces of operators whose results don't depend on strides, but for those above."""
 
 
 def _reads_by_place(target: Any) -> bool:
     """The operator may look at how its operands lie in memory, of which the e-graph knows nothing."""
-    return isinstance(target, OpOverload) and (target in _BY_PLACE or target.namespace not in _BY_INDEX)
+    if not isinstance(target, OpOverload):
+        return False
+    return target in _BY_PLACE or target.name().startswith(_PAIRING) or target.namespace not in _BY_INDEX
 
 
 def _as_it_is(emission: Emission, eclass: int, item: Ref) -> Any:
@@ -87,9 +90,13 @@ def _laid_out(emission: Emission, eclass: int, item: Ref) -> Any:
         return node
     if not all(isinstance(each, int) for each in (*fake.shape, *fake.stride())):
         return node
+    asked = made.target in (aten.clone.default, aten.contiguous.default)
     for layout in (torch.contiguous_format, torch.channels_last)[: 2 if fake.dim() == 4 else 1]:
         if fake.is_contiguous(memory_format=layout):
-            return emission.call((aten.contiguous.default, {"memory_format": layout}), node)
+            if not asked and emission.dense(eclass, layout is torch.channels_last):
+                return node
+            options = {} if layout is torch.contiguous_format else {"memory_format": layout}
+            return emission.call((aten.contiguous.default, options), node)
     return node
 
 
