@@ -88,7 +88,7 @@ def _laid_out(emission: Emission, eclass: int, item: Ref) -> Any:
     fake = made.fake
     if made.kind != "call" or not isinstance(fake, torch.Tensor) or fake.layout != torch.strided:
         return node
-    if not all(isinstance(each, int) for each in (*fake.shape, *fake.stride())):
+    if any(isinstance(each, torch.SymInt) for each in (*fake.shape, *fake.stride())):
         return node
     asked = made.target in (aten.clone.default, aten.contiguous.default)
     for layout in (torch.contiguous_format, torch.channels_last)[: 2 if fake.dim() == 4 else 1]:
