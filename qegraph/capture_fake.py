@@ -25,7 +25,8 @@ class FakeRunner:
     def __init__(self, graph: fx.Graph, example_inputs: Sequence[Any] | None) -> None:
         placeholders = list(graph.find_nodes(op="placeholder"))
         found = _mode_of(placeholders)
-        self.mode = found or FakeTensorMode(shape_env=ShapeEnv())
+        # packed weights, in a graph that was optimised before, are real: opaque memory has no fake
+        self.mode = found or FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         self._has_graph_mode = found is not None
         examples = None if example_inputs is None else _flat_inputs(graph, placeholders, example_inputs)
         self._inputs = {node: self._input(node, i, examples) for i, node in enumerate(placeholders)}

@@ -246,6 +246,18 @@ def _run_rules(args: argparse.Namespace) -> int:
     return command.run(args)
 
 
+def _configure_fuzz(parser: argparse.ArgumentParser) -> None:
+    from qegraph.fuzz.command import configure
+
+    configure(parser)
+
+
+def _run_fuzz(args: argparse.Namespace) -> int:
+    from qegraph.fuzz.command import run
+
+    return run(args)
+
+
 def _known(kind: str, asked: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in asked if name not in known]
     if unknown:
@@ -262,6 +274,7 @@ COMMANDS = (
     Command("extract", "the cheapest program in such an e-graph", _configure_extract, _run_extract),
     Command("explain", "what became of every call of a model, and why", _configure_explain, _run_explain),
     Command("why-not", "why a rule didn't apply at a node, and what would help", _configure_why_not, _run_why_not),
+    Command("fuzz", "random programs against what they compute, and small scripts", _configure_fuzz, _run_fuzz),
     Command("rules", "write, list, check and weigh rules", _configure_rules, _run_rules),
 )
 

@@ -53,7 +53,7 @@ LAYERS = (
     {"__init__"},
     {"bench"},
     {"coverage"},
-    {"decisions", "workshop"},
+    {"decisions", "fuzz", "workshop"},
     {"cli"},
 )
 """A module imports from its own layer or an earlier one. Names are first components below `qegraph`."""

@@ -126,6 +126,8 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     scales = _scales(emission, qw)
     if emission.kernels == "native" and is_native(emission.snapshot, node):
         return emit_native(emission, node, weight, scales)
+    if kind.name != "Linear" and len(kind.args[0]) == 1:
+        return _emit_conv1d(emission, node, weight, scales)
     packed = _packed(emission, node, weight, scales)
     w_scale = emission.buffer("w_scale", scales.contiguous())
     out_dtype = dtype_in(out)
@@ -144,6 +146,33 @@ def emit_qgemm(emission: Emission, node: ENode) -> fx.Node:
     packet = onednn.qlinear_pointwise if kind.name == "Linear" else onednn.qconv2d_pointwise
     target = packet.binary_tensor if is_dynamic else packet.binary
     return emission.call(target, *head, residual, bias, *windows, *tail, *residual_scale, binary, 1.0, *post_op)
+
+
+def _emit_conv1d(emission: Emission, node: ENode, weight: torch.Tensor, scales: torch.Tensor) -> fx.Node:
+    """As a convolution of images one pixel high. The kernel takes rank 3, too, but packs the weight as such an image's,
+    and torch's fake kernel then takes the 1 for the window: compilers, and whoever captures the result, are told wrong
+    sizes. There is no 1-d kernel with a residual.
+    """
+    kind, x, qx, w, _, b, *_, f, out = node.args
+    shape = emission.snapshot.shape[x.number]
+    image = (*shape[:2], 1, *shape[2:])
+    (stride,), (padding,), (dilation,), groups = kind.args
+    windows = ([1, stride], [0, padding], [1, dilation])
+    scale, zero_point = scale_of(emission, qx) if qx.name == "PerTensor" else _SOME_PARAMS
+    known = list(image) if all(d > 0 for d in image) else None
+    packed = emission.packed(
+        lambda: PackedConv(weight.unsqueeze(2), scales.numel(), scale, zero_point, windows, groups, known),
+        ("conv", w.number, kind, scale, zero_point, shape),
+    )
+    target = onednn.qconv_pointwise.tensor if qx.name == "Dynamic" else onednn.qconv_pointwise.default
+    product = emission.call(
+        target,
+        emission.call(aten.reshape.default, emission.node(x.number), emission.sizes(image)),
+        *scale_of(emission, qx),
+        *(packed, emission.buffer("w_scale", scales.contiguous()), None, dense(emission, b.number)),
+        *(*windows, groups, *scale_of(emission, out), dtype_in(out), *_post_op(f)),
+    )
+    return emission.call(aten.reshape.default, product, emission.sizes(emission.snapshot.shape[node.eclass]))
 
 
 word("OffsetBias", offset_cost, fresh=False)(emit_constant)

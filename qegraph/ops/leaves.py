@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import fx
 
+from qegraph._torch import OpOverload
 from qegraph.ops.table import Emission, emit_constant, free, means, one_pass, word
 from qegraph.program import Ref, map_refs
 from qegraph.snapshot import ClassRef, ENode
-from qegraph.torch_names import dtype_of
+from qegraph.torch_names import aten, dtype_of
 
 
 @word("Leaf", free, fresh=False)
@@ -43,15 +44,60 @@ def emit_opaque(emission: Emission, node: ENode) -> fx.Node:
     """The source node again, unchanged, reading what its operands have become."""
     value = emission.value(node.args[0])
     operands = iter(node.args[1])
+    by_place = _reads_by_place(value.target)
 
     def operand(item: Any) -> Any:
         if not isinstance(item, Ref):
             return item
         reference: ClassRef = next(operands)
-        return emission.node(reference.number)
+        return (_laid_out if by_place else _as_it_is)(emission, reference.number, item)
 
     args, kwargs = map_refs((value.args, dict(value.kwargs)), operand)
     return emission.call((value, kwargs), *args)
+
+
+_BY_PLACE = frozenset(
+    {
+        aten.as_strided.default,
+        aten.as_strided_copy.default,
+        aten.view_as_complex.default,
+        aten.view.dtype,
+        aten._weight_int8pack_mm.default,
+        aten._weight_int4pack_mm_for_cpu.default,
+    }
+)
+_PAIRING = ("onednn::qadd", "onednn::qmul")
+_BY_INDEX = ("aten", "prims", "quantized_decomposed", "quantized", "qegraph", "onednn")
+"""Namespaces of operators whose results don't depend on strides, but for those above."""
+
+
+def _reads_by_place(target: Any) -> bool:
+    """The operator may look at how its operands lie in memory, of which the e-graph knows nothing."""
+    if not isinstance(target, OpOverload):
+        return False
+    return target in _BY_PLACE or target.name().startswith(_PAIRING) or target.namespace not in _BY_INDEX
+
+
+def _as_it_is(emission: Emission, eclass: int, item: Ref) -> Any:
+    return emission.node(eclass)
+
+
+def _laid_out(emission: Emission, eclass: int, item: Ref) -> Any:
+    """What is dense in the source, because some call made it so, is dense here."""
+    made, node = emission.value(item.index), emission.node(eclass)
+    fake = made.fake
+    if made.kind != "call" or not isinstance(fake, torch.Tensor) or fake.layout != torch.strided:
+        return node
+    if any(isinstance(each, torch.SymInt) for each in (*fake.shape, *fake.stride())):
+        return node
+    asked = made.target in (aten.clone.default, aten.contiguous.default)
+    for layout in (torch.contiguous_format, torch.channels_last)[: 2 if fake.dim() == 4 else 1]:
+        if fake.is_contiguous(memory_format=layout):
+            if not asked and emission.dense(eclass, layout is torch.channels_last):
+                return node
+            options = {} if layout is torch.contiguous_format else {"memory_format": layout}
+            return emission.call((aten.contiguous.default, options), node)
+    return node
 
 
 # -- meaning -----------------------------------------------------------------------------------------------------------

@@ -51,12 +51,12 @@ def read_adaptive_avg_pool(reading: Reading, value: Value) -> Tensor | None:
 @reads(aten.mean.dim)
 def read_mean(reading: Reading, value: Value) -> Tensor | None:
     """The mean over both spatial dims is one window."""
-    x, dims, _, dtype = value.args
+    x, dims, keeps_dims, dtype = value.args
     shape = reading.shape(x)
     if dtype is not None or len(shape) != 4 or {d % 4 for d in dims or ()} != {2, 3} or min(shape[2:]) < 1:
         return None
     pooled = _avg_pool(reading, x, shape[2:], shape[2:], (0, 0))
-    return None if pooled is None else move(view(vec(*reading.dims(value.fake.shape))), pooled)
+    return pooled if pooled is None or keeps_dims else move(view(vec(*reading.dims(value.fake.shape))), pooled)
 
 
 def _avg_pool(reading: Reading, x: Any, kernel: Any, stride: Any, padding: Any) -> Tensor | None:

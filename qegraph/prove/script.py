@@ -29,7 +29,7 @@ def script(rule: Rule, case: Case, verdict: Verdict) -> str:
         "inf, nan, device = float('inf'), float('nan'), torch.device",
         "",
     ]
-    lines += [f"x{index} = {_literal(tensor)}" for index, tensor in case.values.items()]
+    lines += [f"x{index} = {literal(tensor)}" for index, tensor in case.values.items()]
     lines += ["", *_function("left", case.sample.left)]
     if isinstance(case.right, Exception):
         lines += ["", f"# the right side can't be built: {case.right}", "print(left())"]
@@ -47,10 +47,10 @@ def script(rule: Rule, case: Case, verdict: Verdict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _literal(tensor: torch.Tensor) -> str:
+def literal(tensor: torch.Tensor) -> str:
     """With the strides it has; numbers of narrow floats as float32, which has them all; long equal rows, once."""
     if tensor.dim() and tensor.shape[-1] > _LONG and bool((tensor == tensor[..., :1]).all()):
-        return f"{_literal(tensor[..., :1])}.repeat({[1] * (tensor.dim() - 1) + [tensor.shape[-1]]})"
+        return f"{literal(tensor[..., :1])}.repeat({[1] * (tensor.dim() - 1) + [tensor.shape[-1]]})"
     dtype = str(tensor.dtype)
     values = tensor.float() if tensor.dtype.is_floating_point else tensor
     text = f"torch.tensor({values.tolist()}, dtype={'torch.float32' if tensor.dtype.is_floating_point else dtype})"
@@ -73,7 +73,7 @@ def _function(name: str, module: fx.GraphModule) -> Iterator[str]:
     tensors = {**dict(module.named_buffers()), **dict(module.named_parameters())}
     for buffer, tensor in tensors.items():
         known = re.fullmatch(r"x\d+", buffer)
-        source = re.sub(rf"self\.{buffer}\b", buffer if known else _literal(tensor), source)
+        source = re.sub(rf"self\.{buffer}\b", buffer if known else literal(tensor), source)
     source = re.sub(r"^(\s*)(x\d+) = \2$", r"\1pass", source, flags=re.M)
     for alias, target in body.globals.items():
         if alias not in ("torch", "inf", "nan", "device", "NoneType", "None") and hasattr(target, "__module__"):
@@ -84,5 +84,5 @@ def _function(name: str, module: fx.GraphModule) -> Iterator[str]:
 
 def _packing(packed: PackedWeight) -> str:
     """The call of the operator that packs, with its operands written out."""
-    operands = [_literal(packed.weight), *map(repr, packed.layout)]
+    operands = [literal(packed.weight), *map(repr, packed.layout)]
     return f"{type(packed).__module__}.{type(packed).__name__}.prepack({', '.join(operands)})"

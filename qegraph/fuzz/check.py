@@ -1,0 +1,242 @@
+"""All that is asked of one program."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+import qegraph
+from qegraph import native
+from qegraph.capture import capture
+from qegraph.coverage.contract import changed
+from qegraph.errors import Unsupported
+from qegraph.kernels import Kernels
+from qegraph.load_rules import RuleItem, select
+from qegraph.pricing import CostFunction, Source, price
+from qegraph.program import operator_name
+from qegraph.search import Search, search
+
+from .draft import Program
+from .forms import form
+from .judge import disagrees
+from .truth import Truth, truth
+
+DRAWS = 6
+"""Of inputs, until one has no near-ties."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """form  which of the equal forms: see `optimized`.
+    what    went wrong.
+    inputs  on which it shows.
+    """
+
+    form: str
+    what: str
+    inputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """undecided  why a disagreement isn't called one. forms: how many were run. fired: matches by rule."""
+
+    finding: Finding | None = None
+    undecided: str = ""
+    decided: bool = True
+    forms: int = 0
+    fired: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """rules  as `qegraph.optimize` takes them. shaken: how many random forms are run, the dearest beside them.
+    native: with our own kernels, too, if there are any. twice: whether optimizing again changes anything.
+    """
+
+    rules: Sequence[RuleItem] | None = None
+    shaken: int = 4
+    native: bool = True
+    twice: bool = True
+
+
+def check(program: Program, settings: Settings = Settings(), seed: int = 0) -> Outcome:
+    """Emit forms of the program and compare each with what the program computes."""
+    with torch.no_grad():
+        inputs, known = _drawn(program, seed)
+        oracle = outputs(program.module, inputs)
+        if reason := disagrees(known, oracle, oracle):
+            return Outcome(undecided=f"the q/dq graph itself: {reason}", decided=known.decided)
+        forms = _Forms(program.module, inputs, settings)
+        for name, build in forms:
+            finding, undecided = _judged(program.module, name, build, inputs, known, oracle)
+            if finding or undecided:
+                return Outcome(finding, undecided, known.decided, forms.count, forms.fired)
+    return Outcome(decided=known.decided, forms=forms.count, fired=forms.fired)
+
+
+def shows(
+    module: fx.GraphModule, inputs: Sequence[Tensor], form: str = "default", rules: Sequence[RuleItem] | None = None
+) -> int:
+    """1, after saying why, if this form of the graph is wrong on these inputs; 0 if it isn't. For scripts."""
+    with torch.no_grad():
+        oracle = outputs(module, inputs)
+        finding, undecided = _judged(
+            module, form, lambda: optimized(module, inputs, rules, form), inputs, truth(module, inputs), oracle
+        )
+    print(finding.what if finding else undecided or "as it should be")
+    return 1 if finding else 0
+
+
+def _judged(
+    module: fx.GraphModule,
+    name: str,
+    build: Callable[[], fx.GraphModule],
+    inputs: Sequence[Tensor],
+    known: Truth,
+    oracle: Sequence[Tensor],
+) -> tuple[Finding | None, str]:
+    """What is wrong with one form; or why that can't be said."""
+    code = module.code
+    try:
+        values, what = _called(build(), inputs)
+    except Exception as error:  # whatever its type, it is the finding
+        return Finding(name, f"{type(error).__name__}: {error}", tuple(inputs)), ""
+    if what or module.code != code:
+        return Finding(name, what or "the given graph was changed", tuple(inputs)), ""
+    what = disagrees(known, oracle, values)
+    if what and known.decided:
+        return Finding(name, what, tuple(inputs)), ""
+    if what and all(disagrees(replace(known, outputs=each), oracle, values) for each in known.noisy):
+        return None, f"{name}: {what}"
+    return None, ""
+
+
+def _drawn(program: Program, seed: int) -> tuple[tuple[Tensor, ...], Truth]:
+    """Inputs for which the program is decided, if some of the draws are; the program's own come first."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs, found = program.inputs, truth(program.module, program.inputs, seed)
+    for _ in range(DRAWS):
+        if found.decided:
+            break
+        inputs = tuple(_like(each, generator) for each in inputs)
+        found = truth(program.module, inputs, seed)
+    return inputs, found
+
+
+def _like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Other numbers of about the size, with the strides it has."""
+    spread = float(x.float().std()) if x.numel() > 1 else 1.0
+    numbers = torch.randn(x.shape, generator=generator) * spread
+    return torch.empty_like(x).copy_(numbers)
+
+
+def outputs(call: Callable[..., object], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Copies of the output tensors; the call gets copies of the inputs."""
+    leaves = pytree.tree_leaves(call(*(each.clone() for each in inputs)))
+    return [each.clone() for each in leaves if isinstance(each, Tensor)]
+
+
+def _called(module: fx.GraphModule, inputs: Sequence[Tensor]) -> tuple[list[Tensor], str | None]:
+    """The outputs, and what two calls show to be wrong with calling."""
+    given = tuple(each.clone() for each in inputs)
+    first = [each for each in pytree.tree_leaves(module(*given)) if isinstance(each, Tensor)]
+    kept = [each.clone() for each in first]
+    if changed(inputs, given):
+        return kept, "an input was overwritten"
+    if _changed(kept, outputs(module, inputs)):
+        return kept, "the second call differs"
+    return kept, "the second call overwrote the first one's result" if _changed(kept, first) else None
+
+
+def _changed(before: Sequence[Tensor], now: Sequence[Tensor]) -> bool:
+    """`changed`, where results may be NaN: those are left to the comparison of values."""
+    return changed([each.nan_to_num() for each in before], [each.nan_to_num() for each in now])
+
+
+class _Forms:
+    """Named forms of one program, most of them emitted from one saturated e-graph."""
+
+    def __init__(self, module: fx.GraphModule, inputs: Sequence[Tensor], settings: Settings) -> None:
+        self.module, self.inputs, self.settings = module, inputs, settings
+        self.count = 0
+        self.fired: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, Callable[[], fx.GraphModule]]]:
+        for name, build in self._all():
+            self.count += 1
+            yield name, build
+
+    def _all(self) -> Iterator[tuple[str, Callable[[], fx.GraphModule]]]:
+        settings = self.settings
+        if settings.twice:
+            yield "twice", lambda: optimized(self.module, self.inputs, settings.rules, "twice")
+        try:
+            found = search(capture(self.module, self.inputs), select(settings.rules))
+        except Unsupported:
+            yield "default", lambda: optimized(self.module, self.inputs, settings.rules, "default")
+            return
+        self.fired = _fired(found)
+        for name in ("default", "int8", "dearest", *(f"shaken {number}" for number in range(settings.shaken))):
+            yield name, lambda name=name: _emitted(found, name)
+        if settings.native and native.unavailable() is None:
+            yield "native int8", lambda: _emitted(found, "native int8")
+
+
+def optimized(
+    module: fx.GraphModule, inputs: Sequence[Tensor], rules: Sequence[RuleItem] | None, name: str
+) -> fx.GraphModule:
+    """The form of this name as `qegraph.optimize` gives it.
+
+    "default"; "twice", its result optimized again, which raises AssertionError if calls other than moves change; or a
+    name that `qegraph.fuzz.forms` knows, after "native " with our own kernels.
+    """
+    cost, kernels = _asked(name)
+    once = qegraph.optimize(module, inputs, rules=rules, cost=cost, kernels=kernels)
+    if name == "twice":
+        again = qegraph.optimize(once, inputs, rules=rules)
+        if change := _not_settled(once, again):
+            raise AssertionError(f"optimizing again changes calls: {change}")
+        return again
+    return once
+
+
+def _emitted(found: Search, name: str) -> fx.GraphModule:
+    """The same as `optimized` gives, but for "twice"."""
+    cost, kernels = _asked(name)
+    costs, _ = price(cost, found, kernels=kernels)
+    return found.emit(found.select(costs), kernels)
+
+
+def _asked(name: str) -> tuple[CostFunction | Source, Kernels]:
+    kernels: Kernels = "native" if name.startswith("native ") else "onednn"
+    name = name.removeprefix("native ")
+    return ("estimated" if name in ("default", "twice") else form(name)), kernels
+
+
+def _fired(found: Search) -> dict[str, int]:
+    """By rule: how many e-nodes it made, and e-classes it said to be others."""
+    made = (name for names, _ in found.evidence.makers.values() for name in names)
+    merged = (step.rule for steps in found.evidence.merges.values() for step in steps)
+    return dict(Counter((*made, *merged)))
+
+
+_MOVES = frozenset({"reshape", "permute", "contiguous", "expand"})
+"""What emission puts around kernels whose form wants it; the next e-graph sees these calls, and may need fewer."""
+
+
+def _not_settled(once: fx.GraphModule, again: fx.GraphModule) -> str:
+    """Which calls the second form has besides those of the first, or lacks but for moves; empty if there are none."""
+    before, after = _calls(once), _calls(again)
+    more = after - before
+    fewer = {name: count for name, count in (before - after).items() if name not in _MOVES}
+    return f"{dict(more)} more, {fewer} fewer" if more or fewer else ""
+
+
+def _calls(module: fx.GraphModule) -> Counter[str]:
+    return Counter(operator_name(node.target) for node in module.graph.nodes if node.op == "call_function")
