@@ -32,7 +32,7 @@ from qegraph.progress import SILENT
 
 aten: Any = torch.ops.aten
 Build = Callable[[fx.Graph, fx.Node], fx.Node]
-QUICK = 24
+QUICK = 12
 """Programs of the default run."""
 
 UNSOUND = '''
