@@ -226,7 +226,7 @@ def _fired(found: Search) -> dict[str, int]:
     return dict(Counter((*made, *merged)))
 
 
-_MOVES = frozenset({"reshape", "permute", "contiguous", "expand"})
+_MOVES = frozenset({"reshape", "permute", "contiguous", "expand", "unsqueeze", "squeeze"})
 """What emission puts around kernels whose form wants it; the next e-graph sees these calls, and may need fewer."""
 
 

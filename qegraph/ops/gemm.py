@@ -167,12 +167,12 @@ def _emit_conv1d(emission: Emission, node: ENode, weight: torch.Tensor, scales: 
     target = onednn.qconv_pointwise.tensor if qx.name == "Dynamic" else onednn.qconv_pointwise.default
     product = emission.call(
         target,
-        emission.call(aten.reshape.default, emission.node(x.number), emission.sizes(image)),
+        emission.call(aten.unsqueeze.default, emission.node(x.number), 2),
         *scale_of(emission, qx),
         *(packed, emission.buffer("w_scale", scales.contiguous()), None, dense(emission, b.number)),
         *(*windows, groups, *scale_of(emission, out), dtype_in(out), *_post_op(f)),
     )
-    return emission.call(aten.reshape.default, product, emission.sizes(emission.snapshot.shape[node.eclass]))
+    return emission.call(aten.squeeze.dim, product, 2)
 
 
 word("OffsetBias", offset_cost, fresh=False)(emit_constant)
