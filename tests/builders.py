@@ -11,7 +11,6 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 import qegraph
-from qegraph.cost import COMPILED
 from qegraph.coverage.contract import disagreement
 from qegraph.coverage.parts import IN as IN
 from qegraph.coverage.parts import IN_S8 as IN_S8
@@ -27,8 +26,7 @@ from qegraph.coverage.parts import dq as dq
 from qegraph.coverage.parts import fq as fq
 from qegraph.coverage.parts import image as image
 from qegraph.coverage.parts import q as q
-from qegraph.pricing import default_cost, float_penalty
-from qegraph.snapshot import ENode, Snapshot
+from qegraph.fuzz.forms import int8_first as int8_first
 
 Make = Callable[..., GraphModule]
 
@@ -41,11 +39,6 @@ def net(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequen
 def decomposed(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequence[Tensor]) -> GraphModule:
     """The same with linears as mm, addmm, view, permute, expand and bmm."""
     return build(Net(function, parts), inputs, decompose=True, strict=False)
-
-
-def int8_first(snapshot: Snapshot, node: ENode) -> float:
-    """The cost of compiled code, but a contraction stays float only if nothing else computes it, however small."""
-    return default_cost(snapshot, node, COMPILED) + float_penalty(snapshot, node)
 
 
 def checked(gm: GraphModule, inputs: Sequence[Tensor], rel: float = 1e-5) -> GraphModule:

@@ -14,7 +14,7 @@ _SPREAD = (0.1, 2.0, 6.0)
 
 
 def int8_first(snapshot: Snapshot, node: ENode) -> float:
-    """A contraction stays float only if nothing else computes it, however small it is."""
+    """The cost of compiled code, but a contraction stays float only if nothing else computes it, however small."""
     return default_cost(snapshot, node, COMPILED) + float_penalty(snapshot, node)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import filelock
 import torch
-from torch.utils import cpp_extension
 
 from qegraph.machine import cache_folder
 from qegraph.native.operators import describe_operators
@@ -120,6 +119,8 @@ def _built(onednn: Path) -> Path:
 
 def _command(compiler: str, onednn: Path) -> list[str]:
     """Everything but the output file."""
+    from torch.utils import cpp_extension  # takes longer to import than qegraph does to look for a built library
+
     includes = [f"-I{path}" for path in cpp_extension.include_paths()]
     libraries = [f"-L{path}" for path in cpp_extension.library_paths()]
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
