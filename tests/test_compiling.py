@@ -358,6 +358,9 @@ def test_float_weights_are_packed_by_inductor(given: Given) -> None:
     assert b.has(given.modules[0], "dequantize_per") == 0 and given.kinds() == [LINEARS[:1]]
 
 
+TUNED = {"mode": "tuned", "kernels": "onednn"}
+
+
 def test_fastest_variant_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def compile_graph(module: fx.GraphModule, inputs: Sequence[Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
         if settings.get("max_autotune"):
@@ -372,7 +375,7 @@ def test_fastest_variant_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     monkeypatch.setattr(_dynamo, "compile_graph", compile_graph)
     model = perceptron()
     with caplog.at_level(logging.INFO, logger="qegraph"):
-        b.agrees(model, compiled(model, {**INT8, "mode": "tuned"}), [rows()])  # pyright: ignore[reportArgumentType]
+        b.agrees(model, compiled(model, {**INT8, **TUNED}), [rows()])  # pyright: ignore[reportArgumentType]
     assert "tuned: templates left out: NotImplementedError: no such kernel" in caplog.messages
     assert any(each.startswith("tuned: cpp_wrapper; default ") for each in caplog.messages)
     assert any(each.startswith("compiled: 2 linear: 2 int8") for each in caplog.messages)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from builders import IN, Conv, Linear, agrees, fq, image, net
+import torch.nn.functional as F
+from builders import IN, Conv, Linear, agrees, fq, image, int8_first, net
 from test_kernels import ARGUMENTS, FUNCTIONS
+from torch._inductor.utils import run_and_get_code
 
 import qegraph
 from qegraph import native, zoo
@@ -287,6 +289,39 @@ def test_compiled(options: dict[str, Any]) -> None:
     compiled: Any = torch.compile(fast, options=options)
     with torch.no_grad():
         agrees(gm, compiled, inputs)
+
+
+def pooled() -> tuple[torch.fx.GraphModule, list[torch.Tensor]]:
+    """With every operator that compiled code calls as a C function."""
+    torch.manual_seed(0)
+    x = image()
+
+    def body(a: Any, b: Any, c: Any, x: torch.Tensor) -> torch.Tensor:
+        y = F.max_pool2d(fq(torch.relu(a(fq(x, IN))), IN), 3, 2, 1)
+        z = fq(torch.relu(b(y) + a(fq(x, IN))[:, :, ::2, ::2]), IN)
+        return c(fq(z.mean((2, 3)), IN))
+
+    return net(body, [Conv(), Conv(), Linear(8, 5)], [x]), [x]
+
+
+def test_compiled_code_calls_the_kernels_directly() -> None:
+    gm, inputs = pooled()
+    options: dict[str, Any] = {"kernels": "native", "cost": int8_first}
+
+    def compiled() -> tuple[torch.Tensor, str]:
+        torch.compiler.reset()
+        with torch.no_grad():
+            result, code = run_and_get_code(torch.compile(gm, backend=qegraph.backend, options=options), *inputs)
+        return result, code[0]
+
+    fast, code = compiled()
+    for name in ("qconv", "qlinear", "max_pool2d"):
+        assert f"aoti_torch_cpu_{name}(" in code
+    assert "findSchemaOrThrow" not in code, "nothing through the dispatcher"
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(UserWarning, match="C.. one there is a KeyError: 'gone'"):
+        patch.setattr(native, "wrapper_settings", lambda: {}["gone"])
+        slow, code = compiled()
+    assert torch.equal(fast, slow) and "torch.ops.qegraph.qconv" in code
 
 
 def test_a_dynamic_batch_and_dynamic_scales() -> None:

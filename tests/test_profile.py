@@ -119,6 +119,14 @@ def test_without_a_compiler_all_between_operators_is_python() -> None:
     assert found == [Span(PYTHON, 2.0), Span("onednn::qlinear_pointwise", 7.0), Span(PYTHON, 1.0)]
 
 
+def test_calls_from_the_cpp_wrapper_have_the_names_of_operators() -> None:
+    inside = (Event("quantized::max_pool2d", 2.0, 3.0),)
+    names = {"qconv": "qegraph::qconv", "max_pool2d": "aten::max_pool2d", "cat": "aten::cat"}
+    for name, operator in names.items():
+        root = Event("qegraph.call", 0.0, 10.0, (Event(f"aoti_torch_cpu_{name}", 1.0, 9.0, inside),))
+        assert Span(operator, 8.0) in spans(root, Overhead(0.0, 0.0))
+
+
 def test_parts_add_up_and_calls_know_their_kernels() -> None:
     found = spans(_CALL, Overhead(0.0, 0.0))
     parts, calls = split(found, [_primitive("reorder", 1.5), _primitive("convolution", 30.0)])
@@ -198,7 +206,7 @@ def test_a_worker_s_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.zoo
-@pytest.mark.parametrize("variant", ["qegraph+compile", "inductor"])
+@pytest.mark.parametrize("variant", ["qegraph+compile", "backend", "inductor"])
 @pytest.mark.parametrize("model", ["mobilenet_v2", "bert_base"])
 def test_parts_of_a_small_model_add_up(model: str, variant: str) -> None:
     """Other work on the machine falls on one measurement and not on another: the best of three counts."""

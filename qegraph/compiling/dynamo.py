@@ -11,12 +11,13 @@ from torch import fx
 
 from qegraph import _dynamo, native
 from qegraph.compiling.freeze import Frozen, forget_state, freeze
+from qegraph.compiling.inductor import compile_default
 from qegraph.compiling.normalise import operators
 from qegraph.compiling.options import Mode, Options, read
 from qegraph.compiling.refuse import is_quantized, needs_gradient
 from qegraph.compiling.reports import Piece, remember
 from qegraph.compiling.run import Code
-from qegraph.compiling.tuned import compile_one, fastest
+from qegraph.compiling.tuned import fastest
 from qegraph.emit import META
 from qegraph.errors import CaptureError, RequirementError, Unsupported
 from qegraph.kernels import Kernels
@@ -110,7 +111,10 @@ def _compile(
     had_autocast = torch.is_autocast_enabled("cpu")
     needed = frozen.inputs(inputs)
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        made = fastest(optimised, kernels, needed) if mode == "tuned" else compile_one(optimised(kernels), needed, {})
+        if mode == "tuned":
+            made = fastest(optimised, kernels, needed)
+        else:
+            made = compile_default(optimised(kernels), kernels, needed)
     return Code(made.code, made.given.owners, frozen, had_autocast), made.fast.meta[META]
 
 

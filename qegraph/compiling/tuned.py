@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 
-from qegraph import _dynamo
 from qegraph._torch import hint
-from qegraph.compiling.hand_over import HandOver, Settings, hand_over
+from qegraph.compiling.hand_over import Settings
+from qegraph.compiling.inductor import Made, compile_default, compile_with
 from qegraph.emit import META
 from qegraph.kernels import Kernels
 from qegraph.logs import LOGGER
@@ -24,31 +23,22 @@ _TEMPLATES: Settings = {**_CPP, "max_autotune": True, "max_autotune_gemm_backend
 _ROUNDS = 7
 
 
-@dataclass(frozen=True)
-class Made:
-    """A way to compile a graph, compiled."""
-
-    fast: fx.GraphModule
-    given: HandOver
-    code: Callable[..., Any]
-
-
 def fastest(optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels, inputs: Sequence[Any]) -> Made:
     """What takes least time on these inputs; `optimised` gives the graph with either kind of operators.
 
     A variant that can't be compiled is left out, which is logged; the default one must compile.
     """
     arguments = [hint(each) if isinstance(each, torch.SymInt) else each for each in inputs]
-    made: dict[str, Made] = {}
+    fast = optimised(kernels)
     with progress("tuning", lines=False) as tell:
-        for name, fast, settings in _variants(optimised, kernels):
+        tell("compiling: default")
+        made = {"default": compile_default(fast, kernels, inputs)}
+        for name, other, settings in _variants(fast, optimised, kernels):
             tell(f"compiling: {name}")
             try:
-                made[name] = compile_one(fast, inputs, settings)
+                made[name] = compile_with(other, inputs, settings)
                 made[name].code(*arguments)
             except Exception as error:  # whatever Inductor raises for settings it can't serve this graph with
-                if name == "default":
-                    raise
                 made.pop(name, None)
                 LOGGER.info("tuned: %s left out: %s: %s", name, type(error).__name__, error)
         tell("timing")
@@ -59,21 +49,17 @@ def fastest(optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels, in
 
 
 def _variants(
-    optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels
+    fast: fx.GraphModule, optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels
 ) -> Iterator[tuple[str, fx.GraphModule, Settings]]:
-    """Inductor's GEMM templates are for linears, and take the place of torch's operators only."""
-    fast = optimised(kernels)
-    yield "default", fast, {}
-    yield "cpp_wrapper", fast, _CPP
+    """Besides the default one. Inductor's GEMM templates are for linears, and take the place of torch's operators only.
+
+    Ours have the C++ wrapper by default.
+    """
+    if kernels == "onednn":
+        yield "cpp_wrapper", fast, _CPP
     report: Report = fast.meta[META]
     if not any(each.kind == "conv" for each in report.contractions):
         yield "templates", fast if kernels == "onednn" else optimised("onednn"), _TEMPLATES
-
-
-def compile_one(fast: fx.GraphModule, inputs: Sequence[Any], settings: Settings) -> Made:
-    """With these settings of Inductor, besides those the graph needs."""
-    given = hand_over(fast, fast.meta[META])
-    return Made(fast, given, _dynamo.compile_graph(given.module, inputs, {**given.settings, **settings}))
 
 
 def _call(code: Callable[..., Any], arguments: Sequence[Any]) -> Callable[[], object]:

@@ -1,10 +1,12 @@
 """Operators of our own for int8 linears and convolutions, which keep the oneDNN primitive torch's make on every call.
 
 `source` is them; `library` builds and loads it, once on a machine; `operators` is what torch and Inductor must
-know of them. They are an extra: without it, or without a C++ compiler, torch's own are used.
+know of them, `shims` how compiled code calls them directly. They are an extra: without it, or without a C++ compiler,
+torch's own are used.
 """
 
 from qegraph.native.library import load as load
 from qegraph.native.library import unavailable as unavailable
+from qegraph.native.shims import wrapper_settings as wrapper_settings
 
-__all__ = ["load", "unavailable"]
+__all__ = ["load", "unavailable", "wrapper_settings"]

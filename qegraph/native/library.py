@@ -55,13 +55,19 @@ def load() -> bool:
 def unavailable() -> str | None:
     """Why there are no operators of our own in this process, and what to do about it; None if there are."""
     try:
-        torch.ops.load_library(str(_built(_onednn())))
+        torch.ops.load_library(str(path()))
     except _Missing as reason:
         return str(reason)
     except OSError as problem:
         return f"the operators' library can't be loaded: {problem}"
     describe_operators()
     return None
+
+
+@functools.cache
+def path() -> Path:
+    """The library of the operators, built if it isn't there; that it can be is known from `unavailable`."""
+    return _built(_onednn())
 
 
 def _onednn() -> Path:

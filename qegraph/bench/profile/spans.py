@@ -21,6 +21,8 @@ ROOT = "qegraph.call"
 PYTHON, ENTRY = "python", "entry"
 """Names of spans that no operator and no generated kernel accounts for: between calls, and around the whole."""
 _GENERATED = re.compile(r"(graph_\w+_)?cpp_")
+_SHIM = re.compile(r"aoti_torch_cpu_(\w+)")
+"""An operator called from Inductor's C++ wrapper, as a C function."""
 _COMPILED = "Torch-Compiled Region"
 _WRAPPER = "## Call CompiledFxGraph"
 _PROBE_CALLS = 2000
@@ -69,8 +71,9 @@ def spans(root: Event, overhead: Overhead) -> list[Span]:
 
 
 def _spans(event: Event, around: str, overhead: float) -> Iterator[Span]:
-    if "::" in event.name or _GENERATED.match(event.name):
-        yield Span(event.name, event.end - event.start - overhead * event.inside)
+    name = _operator(event.name)
+    if "::" in name or _GENERATED.match(name):
+        yield Span(name, event.end - event.start - overhead * event.inside)
         return
     around = PYTHON if event.name.startswith(_WRAPPER) else around
     last = event.start
@@ -79,6 +82,14 @@ def _spans(event: Event, around: str, overhead: float) -> Iterator[Span]:
         yield from _spans(child, around, overhead)
         last = child.end
     yield Span(around, event.end - last)
+
+
+def _operator(name: str) -> str:
+    """With its namespace, by which it is told whether oneDNN does its work; other names as they are."""
+    found = _SHIM.fullmatch(name)
+    if found is None:
+        return name
+    return f"{'qegraph' if found[1] in ('qlinear', 'qconv') else 'aten'}::{found[1]}"
 
 
 def record(call: Callable[[], object], calls: int) -> list[Event]:

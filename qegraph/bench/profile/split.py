@@ -20,7 +20,7 @@ class Part(StrEnum):
     CALLS = "calling them: ops less kernels"
     OTHER = "other kernels"
     COPIES = "reorders and copies"
-    PYTHON = "Python between calls"
+    PYTHON = "between calls: Python, or the C++ wrapper"
     ENTRY = "entering compiled code"
 
 
