@@ -26,7 +26,9 @@ from qegraph.coverage.parts import dq as dq
 from qegraph.coverage.parts import fq as fq
 from qegraph.coverage.parts import image as image
 from qegraph.coverage.parts import q as q
+from qegraph.coverage.parts import usual as usual
 from qegraph.fuzz.forms import int8_first as int8_first
+from qegraph.kernels import highest_exact_code as highest_exact_code
 
 Make = Callable[..., GraphModule]
 

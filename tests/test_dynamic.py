@@ -27,7 +27,10 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-def dyn(x: Tensor, dtype: torch.dtype = torch.uint8, low: int = 0, high: int = 255, eps: float = EPS) -> Tensor:
+HIGH = b.highest_exact_code()
+
+
+def dyn(x: Tensor, dtype: torch.dtype = torch.uint8, low: int = 0, high: int = HIGH, eps: float = EPS) -> Tensor:
     """dequantize(quantize(x)) with parameters chosen from x."""
     scale, zero_point = qd.choose_qparams.tensor(x, low, high, eps, dtype)
     codes = qd.quantize_per_tensor.tensor(x, scale, zero_point, low, high, dtype)
