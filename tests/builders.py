@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -28,7 +29,17 @@ from qegraph.coverage.parts import image as image
 from qegraph.coverage.parts import q as q
 from qegraph.coverage.parts import usual as usual
 from qegraph.fuzz.forms import int8_first as int8_first
+from qegraph.kernels import adds_in_32_bits
 from qegraph.kernels import highest_exact_code as highest_exact_code
+
+FULL, FULL_OUT = QP(0.031, 113), QP(0.037, 91)
+"""Those of `IN` and `OUT` for codes that no product reads: of the whole range on any CPU."""
+READS_INT8 = adds_in_32_bits()
+"""Products read int8 activations exactly: they need VNNI, or what is 128 more saturates (or the reference code runs)."""
+
+full_range = pytest.mark.skipif(
+    not READS_INT8, reason="is about products of int8 or full-range uint8 activations, which stay float without VNNI"
+)
 
 Make = Callable[..., GraphModule]
 
