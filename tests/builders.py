@@ -35,7 +35,7 @@ from qegraph.kernels import highest_exact_code as highest_exact_code
 FULL, FULL_OUT = QP(0.031, 113), QP(0.037, 91)
 """Those of `IN` and `OUT` for codes that no product reads: of the whole range on any CPU."""
 READS_INT8 = adds_in_32_bits()
-"""Products read int8 activations exactly: they need VNNI, or what is 128 more saturates (or the reference code runs)."""
+"""int8 activations, too, are multiplied exactly: without VNNI they saturate, or oneDNN's reference code runs."""
 
 full_range = pytest.mark.skipif(
     not READS_INT8, reason="is about products of int8 or full-range uint8 activations, which stay float without VNNI"

@@ -147,6 +147,7 @@ def test_gather_by_a_computed_index() -> None:
     assert b.post_ops(fast) == [""] and borders(fast) == (1, 0)
 
 
+@b.full_range
 def test_embedding_of_codes() -> None:
     """Rows are picked out of the codes of the table, not out of floats."""
     index = torch.tensor([[3, 1, 4], [1, 5, 9]])

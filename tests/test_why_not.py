@@ -328,7 +328,8 @@ CASES: dict[str, Case] = {
         "(rows, 1)",
     ),
     "one-element": Case(
-        lambda m, x, r: m(fq(x, QP(1.0, 3, 0, b.highest_exact_code()))) * r, [Linear(bias=False)], [rows(), torch.rand(5, 1)],
+        lambda m, x, r: m(fq(x, QP(1.0, 3, 0, b.highest_exact_code()))) * r, [Linear(bias=False)],
+        [rows(), torch.rand(5, 1)],
         "mul", "scale-of-activation", "scale-of-activation", "inputs_1, an input, float32 [5, 1]", "one scale",
     ),
     "scalable": Case(
@@ -373,7 +374,8 @@ def test_guard(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 MACHINES: dict[str, tuple[str, Any, Case]] = {
     "activation-exact-on-this-cpu": ("adds_in_32_bits", lambda: False, CASES["product-shape"]._replace(
-        function=lambda m, x, y: m(fq(x, b.FULL)) + y, node="linear", asked="gemm-int8", rule="gemm-int8", observed="quantize_per_tensor", fix="VNNI",
+        function=lambda m, x, y: m(fq(x, b.FULL)) + y, node="linear", asked="gemm-int8", rule="gemm-int8",
+        observed="quantize_per_tensor", fix="VNNI",
     )),
     "kernel-present": ("optional_kernels", lambda: ["weight_only"], CASES["norm-operand"]._replace(
         observed="qbatch_norm2d; there is weight_only", fix="that has it",
