@@ -204,7 +204,7 @@ CASES: dict[str, Case] = {
     ),
     # laws of codes
     "narrower-than-dtype": Case(
-        lambda x: q(x), [], [rows()],
+        lambda x: q(x, b.FULL), [], [rows()],
         "quantize_per_tensor", "narrow-range", "narrow-range", "hi is 255", "",
     ),
     "per-tensor-params": Case(
