@@ -169,6 +169,12 @@ _KERNEL = """
 (= e (Moved m x)) (below-128 x) => (below-128 e)
 (= e (Pad x a v)) (below-128 x) (>= v 0.0) (< v 128.0) => (below-128 e)
 (= e (MaxPool x a b c d f)) (below-128 x) => (below-128 e)
+(= e (Cat x y d)) (below-128 x) (below-128 y) => (below-128 e)
+(= e (Part x a n)) (below-128 x) => (below-128 e)
+(= e (Unary (Fn "clamp" a b) x)) (= (dtype x) "uint8") (< b 128.0) => (below-128 e)
+(= e (Unary (Fn "clamp" a b) x)) (below-128 x) (< a 128.0) => (below-128 e)
+(= e (Unary (ClampCodes a b (PerTensor s z lo hi d)) x)) (below-128 x) (< hi 128) => (below-128 e)
+(= e (Unary (ClampCodes 0.0 b (PerTensor s z lo hi d)) x)) (below-128 x) (< z 128) => (below-128 e)
 """  # noqa: E501
 
 # Linears on the same activation, in the order of the source: `place` is an e-class's last source value, that of a

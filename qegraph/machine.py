@@ -15,23 +15,29 @@ import torch
 
 FOLDER = "QEGRAPH_CACHE_DIR"
 """Environment variable that names another folder than the user's cache directory."""
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+"""Environment variables that keep oneDNN, of torch's and of the native extra, and torch from instructions there are."""
 _FEATURES = ("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "amx_int8")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a ratio depends on; `isa` holds those int8 instruction sets the processor reports."""
+    """What a ratio depends on.
+
+    `isa` holds those int8 instruction sets the processor reports, `limits` what this process may not use of them.
+    """
 
     cpu: str
     cores: int
     threads: int
     isa: tuple[str, ...]
+    limits: tuple[str, ...]
     torch: str
     onednn: str
     torchao: str
 
     def line(self) -> str:
-        isa = " ".join(self.isa) or "no known int8 instructions"
+        isa = " ".join((*self.isa, *self.limits)) or "no known int8 instructions"
         return (
             f"{self.cpu}, {self.cores} cores, {self.threads} thread(s), {isa}, "
             f"torch {self.torch}, oneDNN {self.onednn}, torchao {self.torchao}"
@@ -47,6 +53,7 @@ def describe(threads: int) -> Machine:
         cores=int(capabilities.get("num_physical_cores", 0)),
         threads=threads,
         isa=tuple(name for name in _FEATURES if capabilities.get(name)),
+        limits=tuple(f"{name}={value}" for name in LIMITS if (value := os.environ.get(name))),
         torch=torch.__version__,
         onednn=_match(r"MKL-DNN v(\S+)", torch.__config__.show()) or "unknown",
         torchao=_version("torchao"),

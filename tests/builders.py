@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -26,7 +27,19 @@ from qegraph.coverage.parts import dq as dq
 from qegraph.coverage.parts import fq as fq
 from qegraph.coverage.parts import image as image
 from qegraph.coverage.parts import q as q
+from qegraph.coverage.parts import usual as usual
 from qegraph.fuzz.forms import int8_first as int8_first
+from qegraph.kernels import adds_in_32_bits
+from qegraph.kernels import highest_exact_code as highest_exact_code
+
+FULL, FULL_OUT = QP(0.031, 113), QP(0.037, 91)
+"""Those of `IN` and `OUT` for codes that no product reads: of the whole range on any CPU."""
+READS_INT8 = adds_in_32_bits()
+"""int8 activations, too, are multiplied exactly: without VNNI they saturate, or oneDNN's reference code runs."""
+
+full_range = pytest.mark.skipif(
+    not READS_INT8, reason="is about products of int8 or full-range uint8 activations, which stay float without VNNI"
+)
 
 Make = Callable[..., GraphModule]
 

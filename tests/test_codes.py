@@ -72,14 +72,16 @@ def test_two_different_quantizes_of_one_product(other: QP) -> None:
         [x],
     )
     fast = checked(gm, [x])
-    assert not has(fast, "aten.linear") and borders(fast)[1] == 0
+    inexact = other.hi > b.highest_exact_code() or (other == OUT_S8 and not b.READS_INT8)
+    assert has(fast, "aten.linear") == borders(fast)[1] == inexact
 
 
 @pytest.mark.parametrize("other", [QP(0.031, 112), QP(0.02, 3), OUT_S8], ids=str)
 def test_other_parameters_are_requantized(other: QP) -> None:
     x = torch.randn(5, 24)
     fast = checked(net(lambda m, x: m(fq(fq(x), other)), [Linear()], [x]), [x])
-    assert borders(fast) == (2, 1) and len(post_ops(fast)) == 1
+    inexact = other.hi > b.highest_exact_code() or (other == OUT_S8 and not b.READS_INT8)
+    assert borders(fast) == (2, 1 + inexact) and len(post_ops(fast)) == 1 - inexact
 
 
 # -- clamps
@@ -329,7 +331,7 @@ def test_named_padding_that_is_uneven_stays() -> None:
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_conv_without_batch(dims: int) -> None:
     x = b.image(dims)[0]
-    fast = checked(net(lambda m, x: q(F.relu(m(fq(x))), OUT), [Conv(dims)], [x]), [x])
+    fast = checked(net(lambda m, x: q(F.relu(m(fq(x))), b.FULL_OUT), [Conv(dims)], [x]), [x])
     assert len(post_ops(fast)) == 1 and borders(fast) == (1, 0)
 
 
@@ -344,6 +346,9 @@ def test_max_pool_of_int8(name: str) -> None:
     x = b.image()
     gm = net(lambda m, n, x: n(fq(POOLS[name](fq(m(fq(x, IN_S8)), OUT_S8)), OUT_S8)), [Conv(), Conv()], [x])
     fast = checked(gm, [x])
+    if not b.READS_INT8:
+        assert b.post_ops(fast) == []
+        return
     assert has(fast, "quantized.max_pool2d") == 1 and borders(fast) == (1, 0) and not has(fast, "xor"), fast.code
 
 

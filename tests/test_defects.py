@@ -188,6 +188,7 @@ def test_d10_transposed_convolution(make: Callable[..., torch.fx.GraphModule], d
     assert b.kinds(fast) == [] and b.has(fast, "conv")
 
 
+@b.full_range
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_d11_int8_activation_of_a_convolution(dims: int) -> None:
     """The kernel refuses int8: the reference fails at run time."""
@@ -198,6 +199,7 @@ def test_d11_int8_activation_of_a_convolution(dims: int) -> None:
     assert b.borders(fast) == (0, 0) and b.has(fast, "xor") == 1
 
 
+@b.full_range
 def test_d11_int8_between_convolutions() -> None:
     """The same with the int8 codes made inside: nothing need convert them."""
     x = b.image()

@@ -50,6 +50,7 @@ def report() -> Report:
     return qegraph.explain(small()[1])
 
 
+@b.full_range
 def test_text_says_what_stayed_and_tabulates_the_rest() -> None:
     text = qegraph.explain(small()[1], format="text")
     assert text == str(report())
@@ -72,6 +73,7 @@ def test_text_is_the_same_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None
     assert str(report()) == text
 
 
+@b.full_range
 def test_tree_puts_every_call_under_what_took_it_in() -> None:
     gm, fast = small()
     lines = qegraph.explain(fast, format="tree").splitlines()
@@ -159,6 +161,7 @@ def test_html_is_one_page_that_fetches_nothing() -> None:
     assert [node[0] for node in data["after"]["nodes"]] == [each.name for each in report().after]
 
 
+@b.full_range
 def test_a_cell_that_ends_in_the_report_shows_it() -> None:
     text = well_formed(cell(report()))
     assert report().summary in text and "gemm-int8, post-op, requantize" in text
@@ -191,6 +194,7 @@ def test_what_cannot_be_explained() -> None:
         qegraph.explain(small()[1], format="pdf")  # type: ignore[call-overload]
 
 
+@b.full_range
 def test_logs_name_every_rule_and_its_nodes(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "qegraph"):
         logs.log_stages({"saturate": 0.25})
@@ -208,6 +212,7 @@ qegraph.optimize(zoo.quantize(*zoo.load("resnet18", "small")), cost="estimated")
 """
 
 
+@b.full_range
 @pytest.mark.parametrize(("setting", "debug"), [("qegraph", False), ("+qegraph", True)])
 def test_torch_logs_switches_them_on(setting: str, debug: bool) -> None:
     environment = {**os.environ, "TORCH_LOGS": setting}

@@ -51,6 +51,7 @@ def test_the_best_is_what_optimize_gives() -> None:
     assert "8 conv: 8 int8" in repr(session)
 
 
+@b.full_range
 @pytest.mark.parametrize("name", ["stages.0.body.0.0", "conv2d_1"])
 def test_choices_list_every_form(name: str) -> None:
     found = resnet()[2].choices(name)
@@ -63,6 +64,7 @@ def test_choices_list_every_form(name: str) -> None:
     assert all(each.term in text and each.term in str(found) for each in found)
 
 
+@b.full_range
 def test_the_chosen_form_is_marked_and_costs_what_the_best_does() -> None:
     _, _, session = small()
     found = session.choices("quantize_per_tensor_1")
@@ -111,6 +113,7 @@ def _pooled(x: torch.Tensor) -> torch.Tensor:
     return functional.avg_pool2d(b.fq(x), 3)
 
 
+@b.full_range
 def test_without_a_rule_nothing_is_made_by_it() -> None:
     gm, inputs, session = resnet()
     outcome = sound(session.extract(without=["post-op"]), gm, inputs)

@@ -97,7 +97,7 @@ def test_conv_options(options: dict[str, int]) -> None:
     weight, bias = Weight(8, 8 // groups, 3, 3), nn.Parameter(torch.randn(8))
     holder = nn.ParameterList([bias])
     fast = checked(
-        net(lambda w, p, x: q(F.relu(F.conv2d(fq(x), w(), p[0], **options)), OUT), [weight, holder], [x]), [x]
+        net(lambda w, p, x: q(F.relu(F.conv2d(fq(x), w(), p[0], **options)), b.FULL_OUT), [weight, holder], [x]), [x]
     )
     assert post_ops(fast) == ["relu"] and borders(fast) == (1, 0)
 
@@ -380,7 +380,7 @@ def test_tied_weight(part: Callable[..., nn.Module]) -> None:
 def test_shared_activation() -> None:
     x = rows(3)
     three = [Linear(), Linear(), Linear()]
-    gm = net(lambda k, m, n, x: [q(each(h), OUT) for h in [fq(x)] for each in (k, m, n)], three, [x])
+    gm = net(lambda k, m, n, x: [q(each(h), b.FULL_OUT) for h in [fq(x)] for each in (k, m, n)], three, [x])
     fast = checked(gm, [x])
     assert post_ops(fast) == [""] and borders(fast) == (1, 0)  # run as one
 
@@ -403,7 +403,7 @@ def test_two_equal_consumers() -> None:
 
     def function(k: nn.Module, m: nn.Module, n: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         h = F.relu(k(fq(x)))
-        return q(m(fq(h, OUT)), OUT), q(n(fq(h, OUT)), OUT)
+        return q(m(fq(h, OUT)), b.FULL_OUT), q(n(fq(h, OUT)), b.FULL_OUT)
 
     fast = checked(net(function, [Linear(), Linear(16), Linear(16)], [x]), [x])
     assert post_ops(fast) == ["relu", ""] and borders(fast) == (1, 0)  # m and n run as one
@@ -445,7 +445,7 @@ def test_decomposed_shared_expand() -> None:
 
     def function(k: nn.Module, m: nn.Module, n: nn.Module, x: Tensor) -> list[Tensor]:
         h = fq(x).transpose(0, 1)
-        return [q(each(h), OUT) for each in (k, m, n)]
+        return [q(each(h), b.FULL_OUT) for each in (k, m, n)]
 
     fast = checked(decomposed(function, [Linear() for _ in "kmn"], [x]), [x])
     assert post_ops(fast) == [""] and borders(fast) == (1, 0)

@@ -50,7 +50,7 @@ def test_float_outputs(make: b.Make, count: int) -> None:
 
 @MAKES
 def test_three_dims_and_equal_outputs(make: b.Make) -> None:
-    parts, run = heads(3, OUT, OUT, OUT)
+    parts, run = heads(3, b.FULL_OUT, b.FULL_OUT, b.FULL_OUT)
     x = torch.randn(2, 5, 24)
     fast = checked(make(run, parts, [x]), [x])
     assert b.kinds(fast) == ["qlinear_pointwise.default"] and b.borders(fast) == (1, 0)

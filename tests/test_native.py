@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import IN, Conv, Linear, agrees, fq, image, int8_first, net
+from builders import IN, Conv, Linear, agrees, fq, full_range, highest_exact_code, image, int8_first, net
 from test_kernels import ARGUMENTS, FUNCTIONS
 from torch._inductor.utils import run_and_get_code
 
@@ -75,8 +75,8 @@ def wanted(x: torch.Tensor, w: torch.Tensor, zero: int = 0, other: torch.Tensor 
 
 
 def codes(*shape: int, dtype: torch.dtype = torch.uint8) -> torch.Tensor:
-    info = torch.iinfo(dtype)
-    return torch.randint(info.min, info.max + 1, shape, dtype=dtype)
+    low, high = (0, highest_exact_code()) if dtype == torch.uint8 else (-128, 127)
+    return torch.randint(low, high + 1, shape, dtype=dtype)
 
 
 def close(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -122,6 +122,7 @@ def test_linear_adds_what_broadcasts(other: tuple[int, ...]) -> None:
     close(call(x, w, 3, residual, out=torch.float32), wanted(x, w, 3, residual, out=torch.float32))
 
 
+@full_range
 def test_int8_activations_and_results() -> None:
     torch.manual_seed(0)
     x, w = codes(5, 16, dtype=torch.int8), codes(24, 16, dtype=torch.int8)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from builders import IN, IN_S8, OUT, QP, borders, checked, decomposed, fq, has, net, q
 from torch import Tensor, nn
 
-ZERO_LOW = QP(0.02, 0)
+ZERO_LOW = b.usual(QP(0.02, 0))
 MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
 
 
@@ -45,7 +45,7 @@ def test_relu_is_the_saturation_where_the_lowest_code_is_zero() -> None:
     x = b.image()
     fast = checked(net(lambda n, x: q(F.relu(n(fq(x))), ZERO_LOW), [norm()], [x]), [x])
     assert b.kinds(fast) == ["qbatch_norm2d.default"] and not has(fast, "relu")
-    fast = checked(net(lambda n, x: q(F.relu(n(fq(x))), OUT), [norm()], [x]), [x])
+    fast = checked(net(lambda n, x: q(F.relu(n(fq(x))), b.FULL_OUT), [norm()], [x]), [x])
     assert has(fast, "relu") + has(fast, "clamp") == 1
 
 
@@ -95,7 +95,7 @@ POOLS = {
 @pytest.mark.parametrize("name", POOLS)
 def test_average_pool_of_codes(make: b.Make, name: str) -> None:
     x = b.image(channels=512)
-    fast = checked(make(lambda x: q(POOLS[name](fq(x)), IN), [], [x]), [x])
+    fast = checked(make(lambda x: q(POOLS[name](fq(x)), b.FULL), [], [x]), [x])
     assert b.kinds(fast) == ["qconv_pointwise.default"] and borders(fast) == (1, 0)
 
 

@@ -110,8 +110,8 @@ def test_require_int8_names_the_reason() -> None:
 
 
 def _codes(x: torch.Tensor) -> torch.Tensor:
-    codes = torch.ops.quantized_decomposed.quantize_per_tensor.default(x, 0.05, 0, -128, 127, torch.int8)
-    return torch.ops.quantized_decomposed.dequantize_per_tensor.default(codes, 0.05, 0, -128, 127, torch.int8)
+    codes = torch.ops.quantized_decomposed.quantize_per_tensor.default(x, 0.05, 60, 0, 127, torch.uint8)
+    return torch.ops.quantized_decomposed.dequantize_per_tensor.default(codes, 0.05, 60, 0, 127, torch.uint8)
 
 
 _PRINT = """

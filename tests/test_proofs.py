@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import full_range
 
 from qegraph.cli import main
 from qegraph.errors import RuleError
+from qegraph.kernels import adds_in_32_bits
 from qegraph.lang.rule import Rule
 from qegraph.load_rules import by_name, load, shipped
 from qegraph.prove import prove, stamps
@@ -45,7 +47,7 @@ def test_shipped_rules_are_proved(instances: int) -> None:
     proofs = list(prove(shipped(), instances, seed=1, jobs=2))
     assert [str(each) for each in proofs if each.outcome in ("refuted", "too few")] == []
     proved = [each for each in proofs if each.outcome == "proved"]
-    assert len(proved) >= 80 and all(each.instances >= instances for each in proved)
+    assert len(proved) >= (80 if adds_in_32_bits() else 40) and all(each.instances >= instances for each in proved)
     assert all(each.rule.exact is False for each in proofs if each.outcome == "inexact")
 
 
@@ -57,6 +59,7 @@ def test_shipped_rules_are_stamped() -> None:
     assert {name: each for name, each in told.items() if not each.startswith(("proved", "not run"))} == {}
 
 
+@full_range
 def test_a_counterexample_runs_on_its_own(tmp_path: Path) -> None:
     found = by_name("gemm-int8")
     unguarded = replace(found, guards=tuple(each for each in found.guards if each.name != "weight-symmetric"))

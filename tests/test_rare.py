@@ -50,7 +50,9 @@ def test_verdict_of_the_self_test(name: str) -> None:
         wanted = (real / out).round().clamp(0, 255)
         found = kernel(x, scale, zero, y, scale, zero, out, 0, torch.uint8)
         wrong += int((found.double() != wanted).sum())
-    assert kernels.elementwise_is_right(name) == (wrong <= 1)
+    assert kernels.elementwise_is_right(name) <= (
+        wrong <= 1
+    )  # which tries lengths that are no multiple of a vector, too
 
 
 @pytest.mark.parametrize("name", COMBINED)

@@ -23,7 +23,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 import qegraph
-from qegraph.kernels import adds_in_32_bits
+from qegraph.kernels import adds_in_32_bits, linear_adds
 
 
 def unchecked(module: fx.GraphModule) -> str:
@@ -288,6 +288,15 @@ def test_changed_headers_are_refused(name: str, file: Path, tmp_path: Path, monk
     with pytest.raises(qegraph.LoadError, match=re.compile(message, re.S)):
         qegraph.load("file")
     assert not Path("made").exists()
+
+
+@pytest.mark.skipif(not linear_adds("float16"), reason="needs AVX512-FP16, to be without it")
+def test_a_cpu_that_adds_no_float16_refuses(tmp_path: Path) -> None:
+    x, y = torch.randn(5, 24), torch.randn(5, 16).half()
+    gm = b.net(lambda m, x, y: m(b.fq(x)).half() + y, [b.Linear()], [x, y])
+    qegraph.save(qegraph.optimize(gm, cost=b.int8_first), tmp_path / "file")
+    run = python(f"import qegraph; qegraph.load({str(tmp_path / 'file')!r})", ONEDNN_MAX_CPU_ISA="AVX512_CORE_VNNI")
+    assert "needs what this CPU doesn't have: oneDNN's int8 products that add float16" in run.stderr
 
 
 @pytest.mark.skipif(not adds_in_32_bits(), reason="needs VNNI, to be without it")

@@ -49,6 +49,7 @@ def kernel(fast: torch.fx.GraphModule, overload: str = "default") -> None:
     assert b.kinds(fast) == [f"qlinear_pointwise.{overload}"] and not has(fast, "_int_mm")
 
 
+@b.full_range
 @MAKES
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("reshape", [True, False])
@@ -67,6 +68,7 @@ def test_one_activation_scale(make: b.Make, bias: bool, reshape: bool, shape: tu
     assert not has(fast, "aten.mul") and not has(fast, "aten.add")
 
 
+@b.full_range
 @MAKES
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("reshape", [True, False])
@@ -85,6 +87,7 @@ def test_activation_scales_of_rows(make: b.Make, bias: bool, reshape: bool, expa
     assert has(fast, "aten.mul") == 1 and has(fast, "aten.add") == bias and not has(fast, "expand")
 
 
+@b.full_range
 @MAKES
 @pytest.mark.parametrize("per_row", [True, False])
 @pytest.mark.parametrize("shape", [(N,), (1, N)], ids=str)
@@ -102,6 +105,7 @@ def test_shifted_activation(make: b.Make, per_row: bool, shape: tuple[int, ...])
     assert not has(fast, "aten.sub")
 
 
+@b.full_range
 @MAKES
 @pytest.mark.parametrize("shift", [True, False])
 def test_bfloat16_between(make: b.Make, shift: bool) -> None:
@@ -124,6 +128,7 @@ def test_bfloat16_between(make: b.Make, shift: bool) -> None:
     assert fast(x, s).dtype == torch.float32
 
 
+@b.full_range
 def test_large_sums_are_rounded_as_the_source_rounds_them() -> None:
     """|acc| goes beyond 2^24, where float32 no longer holds every integer."""
     p = nn.Module()
@@ -133,6 +138,7 @@ def test_large_sums_are_rounded_as_the_source_rounds_them() -> None:
     kernel(fast, "tensor")
 
 
+@b.full_range
 @MAKES
 def test_static_activation_scale(make: b.Make) -> None:
     x = codes()
@@ -142,6 +148,7 @@ def test_static_activation_scale(make: b.Make) -> None:
     assert not has(fast, "aten.mul") and not has(fast, "aten.add")
 
 
+@b.full_range
 def test_more_behind_an_integer_product() -> None:
     """With a scale known at run time the kernel still adds a residual and applies its post-op."""
     x, s, y = codes(), torch.tensor([0.02]), torch.randn(M, N)
@@ -169,6 +176,7 @@ UNSCALED: dict[str, Callable[..., Any]] = {
 }
 
 
+@b.full_range
 def test_integer_product_to_bfloat16_is_rounded_once() -> None:
     x = codes()
     gm = net(lambda p, x: aten._int_mm.default(x, p.w).to(torch.bfloat16) * p.s.to(torch.bfloat16), [Quantized()], [x])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import checked, net
+from builders import checked, full_range, net
 from torch import fx
 
 import qegraph
@@ -50,6 +50,7 @@ def test_second_run_measures_nothing(store: Store) -> None:
     assert torch.equal(first(*inputs), gm(*inputs))
 
 
+@full_range
 def test_what_was_measured_decides(store: Store) -> None:
     gm, _ = model()
     qegraph.optimize(gm, cost="measured")

@@ -136,7 +136,7 @@ CASES: dict[str, Case] = {
         "quantize_per_tensor_1", None, "requantize", "zero point 60, 0..127 of uint8", "0..255 of uint8",
     ),
     "stored-like": Case(
-        lambda m, x, y: q(m(fq(x)) + fq(y, IN_S8), OUT), [Linear()], [rows(), torch.randn(5, 16)],
+        lambda m, x, y: q(m(fq(x)) + fq(y, IN_S8), b.FULL_OUT), [Linear()], [rows(), torch.randn(5, 16)],
         "quantize_per_tensor_2", "requantize-residual", "requantize-residual",
         "dtype of quantize_per_tensor_1 is int8; q-dtype of scale 0.037, zero point 91, 0..255 of uint8 is uint8",
         "dtype of the output",
@@ -191,7 +191,7 @@ CASES: dict[str, Case] = {
         "conv2d", "padding-of-codes", "padding-of-codes", "pd is [0, 0]", "",
     ),
     "nonzero-point": Case(
-        lambda m, x: m(fq(x, QP(0.03, 0))), [Linear()], [rows()],
+        lambda m, x: m(fq(x, b.usual(QP(0.03, 0)))), [Linear()], [rows()],
         "linear", "zero-point-into-bias", "zero-point-into-bias", "z is 0", "nothing",
     ),
     "offset-fits": Case(
@@ -204,7 +204,7 @@ CASES: dict[str, Case] = {
     ),
     # laws of codes
     "narrower-than-dtype": Case(
-        lambda x: q(x), [], [rows()],
+        lambda x: q(x, b.FULL), [], [rows()],
         "quantize_per_tensor", "narrow-range", "narrow-range", "hi is 255", "",
     ),
     "per-tensor-params": Case(
@@ -237,7 +237,7 @@ CASES: dict[str, Case] = {
         "quantize_per_tensor_1", None, "requantize-batch-norm", "is int8", "to uint8",
     ),
     "saturates-at-zero": Case(
-        lambda n, x: q(F.relu(n(fq(x))), OUT), [norm()], [b.image()],
+        lambda n, x: q(F.relu(n(fq(x))), b.FULL_OUT), [norm()], [b.image()],
         "quantize_per_tensor_1", "relu-of-batch-norm", "relu-of-batch-norm", "zero point 91", "quant_min",
     ),
     "elementwise-uint8": Case(
@@ -328,7 +328,8 @@ CASES: dict[str, Case] = {
         "(rows, 1)",
     ),
     "one-element": Case(
-        lambda m, x, r: m(fq(x, QP(1.0, 3))) * r, [Linear(bias=False)], [rows(), torch.rand(5, 1)],
+        lambda m, x, r: m(fq(x, QP(1.0, 3, 0, b.highest_exact_code()))) * r, [Linear(bias=False)],
+        [rows(), torch.rand(5, 1)],
         "mul", "scale-of-activation", "scale-of-activation", "inputs_1, an input, float32 [5, 1]", "one scale",
     ),
     "scalable": Case(
@@ -373,7 +374,8 @@ def test_guard(guard: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 MACHINES: dict[str, tuple[str, Any, Case]] = {
     "activation-exact-on-this-cpu": ("adds_in_32_bits", lambda: False, CASES["product-shape"]._replace(
-        node="linear", asked="gemm-int8", rule="gemm-int8", observed="quantize_per_tensor", fix="VNNI",
+        function=lambda m, x, y: m(fq(x, b.FULL)) + y, node="linear", asked="gemm-int8", rule="gemm-int8",
+        observed="quantize_per_tensor", fix="VNNI",
     )),
     "kernel-present": ("optional_kernels", lambda: ["weight_only"], CASES["norm-operand"]._replace(
         observed="qbatch_norm2d; there is weight_only", fix="that has it",
@@ -432,6 +434,7 @@ def test_an_attribute_that_differs() -> None:
     assert answer.mismatch == "expected identity in relu, found relu" and answer.verdict == "structure differs"
 
 
+@b.full_range
 def test_in_use() -> None:
     """Of a node inside a kernel, too, and of the conversions before it."""
     gm, _ = chain()
@@ -447,6 +450,7 @@ def test_in_use() -> None:
         assert answer.made.startswith("QGemm computes quantize_per_tensor_1")
 
 
+@b.full_range
 def test_what_is_in_use_is_what_is_emitted() -> None:
     gm, _ = chain()
     fast = qegraph.optimize(gm, cost=b.int8_first)
@@ -458,6 +462,7 @@ def test_what_is_in_use_is_what_is_emitted() -> None:
         assert answer.verdict == "in use", str(answer)
 
 
+@b.full_range
 def test_not_chosen_says_both_costs() -> None:
     """Under a price for kernels that is known."""
     gm, _ = chain()

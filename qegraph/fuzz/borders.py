@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from qegraph.coverage.parts import QP, qd
+from qegraph.kernels import highest_exact_code
 
 from .draft import Draft, Refused, Value
 
 _RANGES = (
-    *[(0, 255, torch.uint8)] * 5,
+    *[(0, highest_exact_code(), torch.uint8)] * 5,
     *[(-128, 127, torch.int8)] * 3,
     (0, 127, torch.uint8),
     (-127, 127, torch.int8),

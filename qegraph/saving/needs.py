@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import fx
 
-from qegraph.kernels import ELEMENTWISE, adds_in_32_bits, elementwise_is_right, reads_float8
+from qegraph.kernels import ELEMENTWISE, FLOATS, adds_in_32_bits, elementwise_is_right, linear_adds, reads_float8
 from qegraph.packing import PackedConv, PackedLinear
 from qegraph.saving.targets import NATIVE
 from qegraph.torch_names import onednn
@@ -20,6 +21,10 @@ _HERE: Mapping[str, tuple[Callable[[], bool], str]] = {
     ),
     "float8": (reads_float8, "oneDNN's float8 products"),
     **{
+        f"adds {half}": (lambda half=half: linear_adds(half), f"oneDNN's int8 products that add {half}")
+        for half in FLOATS[1:]
+    },
+    **{
         name: (lambda name=name: elementwise_is_right(name), f"a right onednn.{name}: this one fails its self-test")
         for name in ELEMENTWISE
     },
@@ -27,13 +32,31 @@ _HERE: Mapping[str, tuple[Callable[[], bool], str]] = {
 """Need -> whether it is met here, and what it is, in words."""
 
 
+_ADDING = (onednn.qlinear_pointwise.binary, onednn.qlinear_pointwise.binary_tensor)
+_OTHER = 6
+"""The position of the residual among the arguments of those."""
+
+
+def _dtype(operand: Any) -> torch.dtype | None:
+    """Of a node's value, where it or, for what was made dense while emitting, its operand says so."""
+    while isinstance(operand, fx.Node):
+        value = operand.meta.get("val")
+        if isinstance(value, torch.Tensor):
+            return value.dtype
+        operand = operand.args[0] if operand.op == "call_function" and operand.args else None
+    return None
+
+
 def needs(module: fx.GraphModule) -> list[str]:
     """Those of the module that are met here. What it wasn't optimised to rely on, it doesn't need."""
     weights = [each.weight.dtype for each in module.modules() if isinstance(each, (PackedLinear, PackedConv))]
-    called = {node.target for each in module.modules() if isinstance(each, fx.GraphModule) for node in each.graph.nodes}
+    graphs = [each.graph for each in module.modules() if isinstance(each, fx.GraphModule)]
+    called = {node.target for graph in graphs for node in graph.nodes}
+    added = {_dtype(node.args[_OTHER]) for graph in graphs for node in graph.nodes if node.target in _ADDING}
     used = {
         "adds in 32 bits": torch.int8 in weights or not NATIVE.isdisjoint(map(str, called)),
         "float8": torch.float8_e4m3fn in weights,
+        **{f"adds {half}": not added.isdisjoint((getattr(torch, half), None)) for half in FLOATS[1:]},
         **{name: getattr(onednn, name).tensor in called for name in ELEMENTWISE},
     }
     return [name for name, is_used in used.items() if is_used and _HERE[name][0]()]

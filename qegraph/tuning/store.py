@@ -34,7 +34,7 @@ class Contents:
 
 
 class Store:
-    """The file of one processor, thread count and torch version.
+    """The file of one processor, within what this process may use of it, thread count and torch version.
 
     Several processes may use it at once: it is replaced as a whole, under a lock. One that can't be read is ignored
     with a warning and written anew; where nothing can be written, a warning says so and the measurements are lost.
@@ -95,7 +95,7 @@ class Store:
 
 def _slug(machine: Machine) -> str:
     """The file's name: what the figures depend on."""
-    parts = (machine.cpu, *machine.isa[-1:], f"{machine.threads}t", f"torch-{machine.torch}")
+    parts = (machine.cpu, *machine.isa[-1:], *machine.limits, f"{machine.threads}t", f"torch-{machine.torch}")
     return re.sub(r"[^a-z0-9.]+", "-", "-".join(parts).lower()).strip("-")
 
 

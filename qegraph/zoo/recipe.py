@@ -10,6 +10,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from qegraph.errors import QegraphError
+from qegraph.kernels import highest_exact_code
 from qegraph.quiet import quiet
 
 from .entry import Inputs
@@ -37,7 +38,9 @@ def quantize(
     seed: int = 0,
     is_dynamic: bool = False,
 ) -> GraphModule:
-    """Export, prepare, calibrate and convert `model` with torchao's default x86 configuration.
+    """Export, prepare, calibrate and convert `model` with torchao's x86 configuration for this machine.
+
+    That is its default, with activations in 0..127 (reduce_range) where the kernels would saturate above.
 
     `calibration_batches` is the inputs to observe, or how many to `draw`; `is_dynamic` has the scales of activations
     (of linears) computed at run time. The model is not changed.
@@ -47,9 +50,9 @@ def quantize(
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
     except ImportError as error:
         raise missing_extra("torchao") from error
-    quantizer = x86.X86InductorQuantizer().set_global(
-        x86.get_default_x86_inductor_quantization_config(is_dynamic=is_dynamic)
-    )
+    reduced = highest_exact_code() < 255
+    config = x86.get_default_x86_inductor_quantization_config(is_dynamic=is_dynamic, reduce_range=reduced)
+    quantizer = x86.X86InductorQuantizer().set_global(config)
     wanted = calibration_batches
     batches = draw(example_inputs, wanted, seed) if isinstance(wanted, int) else wanted
     with torch.random.fork_rng(devices=[]), torch.no_grad():
