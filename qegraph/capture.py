@@ -94,6 +94,7 @@ class _Builder:
                 source_nodes[node.name] = index
         if names is not None:
             source_nodes = {source: source_nodes[name] for source, name in names.items()}
+            self.table.rename({index: source for source, index in reversed(source_nodes.items())}, names)
         output = plain(self.graph.output_node().args[0], self._refer)
         return self.table.program(output, self.graph, type(self.module).__name__, source_nodes)
 
