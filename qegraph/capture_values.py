@@ -34,6 +34,7 @@ class ValueTable:
         self.tensors: dict[int, torch.Tensor] = {}
         self.modules: dict[str, torch.nn.Module] = {}
         self.aliases = Aliases()
+        self.notes: list[str] = []
         self._module = module
         self._runner = fakes
         self._index_of_tensor: dict[int, int] = {}
@@ -93,6 +94,7 @@ class ValueTable:
             codegen=codegen_of(graph),
             class_name=class_name,
             source_nodes={name: number[old] for name, old in source_nodes.items() if old in number},
+            notes=tuple(dict.fromkeys(self.notes)),
         )
 
 

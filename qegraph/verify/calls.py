@@ -43,7 +43,9 @@ def calls_of(verify: Verify, examples: Sequence[Any] | None, graph: fx.Graph, pr
 
 
 def _is_calls(verify: Any) -> bool:
-    return isinstance(verify, (list, tuple)) and bool(verify) and all(isinstance(each, (list, tuple)) for each in verify)
+    return (
+        isinstance(verify, (list, tuple)) and bool(verify) and all(isinstance(each, (list, tuple)) for each in verify)
+    )
 
 
 def _chosen(examples: Sequence[Any] | None, graph: fx.Graph, program: Program) -> Calls:

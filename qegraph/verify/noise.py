@@ -38,7 +38,9 @@ class Slack:
         """Beside what the contract allows."""
         if not found.integer:
             return found.worst <= AMPLIFIED * self.worst + found.tolerance
-        flips = found.share * found.elements <= AMPLIFIED * self.share * found.elements + max(1.0, 1e-4 * found.elements)
+        flips = found.share * found.elements <= AMPLIFIED * self.share * found.elements + max(
+            1.0, 1e-4 * found.elements
+        )
         return flips and found.worst <= max(1.0, AMPLIFIED * self.worst)
 
 

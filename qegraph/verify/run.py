@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import fx
 
 from qegraph._torch import pytree
 from qegraph.emit import META
+from qegraph.evidence import Evidence
 from qegraph.extract import Selection
 from qegraph.inputs import Inputs
 from qegraph.search import Search
@@ -59,7 +61,9 @@ def verified(source: fx.GraphModule, of: Search, selection: Selection, fast: fx.
             more = f"; and {len(found.problems) - 1} more" if len(found.problems) > 1 else ""
             return Verdict(f"refused by verification {place}: {found.problems[0]}{more}")
         values, results = values + found.values, results + found.results
-    return Verdict(verified=f"on {calls.origin}, {values} values and {results} results compared: all within the contract")
+    return Verdict(
+        verified=f"on {calls.origin}, {values} values and {results} results compared: all within the contract"
+    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,9 @@ class _Comparison:
             for other in others:
                 difference = compare(first, other, known[first], known[other])
                 if not self._allows(difference):
-                    self._problem(f"{other!r} isn't {first!r}, but {difference}", self._rules(eclass))
+                    self._problem(
+                        f"{other!r} isn't {first!r}: it {difference}", suspects(self.of.evidence, None, eclass)
+                    )
 
     def _emitted(self, inputs: Inputs) -> None:
         checker = Checker(self.fast, self.truth.values)
@@ -125,9 +131,8 @@ class _Comparison:
         for difference in checker.differences:
             if not self._allows(difference):
                 enode = self.of.snapshot.nodes[nodes[difference.node].meta[META]["enode"]]
-                rules = [*self.of.evidence.rules(enode.index), *self._rules(enode.eclass)]
                 what = f"node {difference.node!r}, which stands for {difference.source!r}, {difference}"
-                self._problem(what, rules)
+                self._problem(what, suspects(self.of.evidence, enode.index, enode.eclass))
 
     def _returned(self, inputs: Inputs) -> None:
         given = _copies(inputs)
@@ -146,24 +151,38 @@ class _Comparison:
             return
         difference = compare(f"result {at}", "", found, wanted)
         if not self.truth.result_slack[at].allows(difference):
-            self._problem(f"result {at} {difference}", self._all_rules())
+            self._problem(f"result {at} {difference}, though no value by itself is", [])
 
     def _allows(self, difference: Difference) -> bool:
         slack = self.truth.slack.get(difference.source, Slack())
         return difference.within_contract or (self.truth.is_half and slack.allows(difference))
 
-    def _rules(self, eclass: int) -> list[str]:
-        """Those that say a value of the e-class is one already there."""
-        return [step.rule for step in self.of.evidence.merges.get(eclass, ())]
-
-    def _all_rules(self) -> list[str]:
-        order = self.selection.order
-        made = [rule for each in order for rule in self.of.evidence.rules(self.selection.choice[each])]
-        return [*made, *(rule for each in order for rule in self._rules(each))]
-
     def _problem(self, what: str, rules: Sequence[str]) -> None:
         by = ", ".join(dict.fromkeys(rules))
-        self.problems.append(f"{what} (by {by})" if by else what)
+        self.problems.append(f"{what} (rules behind it: {by})" if by else what)
+
+
+def suspects(evidence: Evidence, index: int | None, eclass: int) -> tuple[str, ...]:
+    """The rules that could have made an e-node wrong, or equal to what it isn't: of every way it can have come from the
+    source's own terms, the nearest first.
+    """
+    found: dict[str, None] = {}
+    seen = {eclass}
+    pending = deque(evidence.merges.get(eclass, ()))
+    nodes = set[int]() if index is None else {index}
+    pending.extend(evidence.steps.get(index, ()) if index is not None else ())
+    while pending:
+        step = pending.popleft()
+        found[step.rule] = None
+        for each in step.eclasses:
+            if each not in seen:
+                seen.add(each)
+                pending.extend(evidence.merges.get(each, ()))
+        for each in step.read:
+            if each not in nodes:
+                nodes.add(each)
+                pending.extend(evidence.steps.get(each, ()))
+    return tuple(found)
 
 
 def _run(call: Callable[..., Any], inputs: Inputs) -> list[Any]:
