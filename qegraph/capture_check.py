@@ -48,12 +48,21 @@ def check_graph(module: Any) -> fx.Graph:
             raise CaptureError(
                 f"two nodes are named '{node.name}': {where(names[node.name])} and {where(node)}; rename one"
             )
+        if node.op == "call_module":
+            _check_module(module, node)
         names[node.name] = node
         seen.add(node)
         last = node
     if last is None or last.op != "output":
         raise CaptureError("the graph has no output node at its end: nothing says what it returns")
     return module.graph
+
+
+def _check_module(module: fx.GraphModule, node: fx.Node) -> None:
+    try:
+        module.get_submodule(str(node.target))
+    except AttributeError as error:
+        raise CaptureError(f"{where(node)}: the module has no sub-module '{node.target}': {error}") from error
 
 
 def check_parameters(node: fx.Node, call: Call, fake: Callable[[Ref], Any]) -> None:
@@ -81,7 +90,7 @@ def _check_channels(node: fx.Node, x: torch.Tensor, scales: Any, zero_points: An
             )
 
 
-def _check_stored(node: fx.Node, scale: Any, _: Any, low: int, high: int, dtype: torch.dtype) -> None:
+def _check_stored(node: fx.Node, scale: Any, _: Any, low: Any, high: Any, dtype: torch.dtype) -> None:
     if isinstance(scale, float) and scale == 0:
         raise CaptureError(f"{where(node)} divides by its scale, which is 0; {_AGAIN}")
     if dtype not in _STORES:
@@ -89,7 +98,7 @@ def _check_stored(node: fx.Node, scale: Any, _: Any, low: int, high: int, dtype:
             f"{where(node)} can't store codes as {dtype}; quantize to one of {', '.join(map(str, _STORES))}"
         )
     info = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
-    if low < info.min or high > info.max:
+    if isinstance(low, int) and (low < info.min or high > info.max):
         raise CaptureError(
             f"{where(node)}: {low}..{high} goes beyond {dtype}, which holds {info.min:.0f}..{info.max:.0f}"
         )
@@ -107,7 +116,7 @@ def remarks(node: fx.Node, call: Call) -> Iterator[str]:
         yield f"{where(node)}: its scale is {scale:g}, not positive and finite: no rule reads it; {_AGAIN}"
     if isinstance(zero_point, int) and is_far(zero_point, dtype):
         yield f"{where(node)}: its zero point is {zero_point}, far outside {dtype}: no rule reads it; {_AGAIN}"
-    if low > high:
+    if isinstance(low, int) and low > high:
         yield f"{where(node)}: its range is empty: {low}..{high}; {_AGAIN}"
 
 
@@ -121,6 +130,6 @@ def unread_module(node: fx.Node, module: torch.nn.Module) -> Iterator[str]:
     if not is_guards_module(module) and not isinstance(module, (PackedWeight, InputChecks)):
         kind = "the body of an operator" if node.op == "get_attr" else "called as a whole"
         yield (
-            f"{where(node)}: sub-module '{node.target}' is {kind} and stays as it is: only operators of the graph itself "
-            "are optimised; torch.export makes one graph of what is called, a body can be optimised by itself"
+            f"{where(node)}: sub-module '{node.target}' is {kind} and stays as it is: only operators of the graph "
+            "itself are optimised; torch.export makes one graph of what is called, a body can be optimised by itself"
         )

@@ -74,11 +74,11 @@ def _executed(path: Path, text: str) -> ModuleType:
     try:
         exec(compile(text, path, "exec", dont_inherit=True), vars(module))
         _check_repeats(path, text, module)
-    except Exception as error:
+    except BaseException as error:
         del sys.modules[name]
         if before is not None:
             sys.modules[name] = before
-        if isinstance(error, RuleError):
+        if isinstance(error, RuleError) or not isinstance(error, (Exception, SystemExit)):
             raise
         raise RuleError(f"rule file {_line(path, error)}: {_problem(error)}") from error
     return module
@@ -95,7 +95,7 @@ def _check_repeats(path: Path, text: str, module: ModuleType) -> None:
             seen[node.name] = node.lineno
 
 
-def _line(path: Path, error: Exception) -> str:
+def _line(path: Path, error: BaseException) -> str:
     """file:line of what failed at the top of the file."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}:{error.lineno}"
@@ -103,7 +103,7 @@ def _line(path: Path, error: Exception) -> str:
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
-def _problem(error: Exception) -> str:
+def _problem(error: BaseException) -> str:
     if isinstance(error, WordError):
         return str(error)
     words = [name for name in vars(qegraph.lang) if not name.startswith("_")]

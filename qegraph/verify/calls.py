@@ -36,7 +36,8 @@ def calls_of(verify: Verify, examples: Sequence[Any] | None, graph: fx.Graph, pr
         return _chosen(examples, graph, program) if verify else None
     if not _is_calls(verify):
         raise ValueError(
-            f"verify must be True, False, or a list with the arguments of each call, as in [(x,), (y,)]; got {verify!r:.80}"
+            "verify must be True, False, or a list with the arguments of each call, as in [(x,), (y,)]; "
+            f"got {verify!r:.80}"
         )
     count = f"the {len(verify)} calls given" if len(verify) > 1 else "the call given"
     return Calls([flat_inputs(graph, each) for each in verify], count)

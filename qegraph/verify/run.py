@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -200,8 +201,12 @@ def _seeded(call: Callable[[], Any]) -> Any:
         return call()
 
 
+_LOCK = threading.Lock()
+"""The random state is the process's: two threads that put it back would put back each other's."""
+
+
 @contextmanager
 def _own_random_state() -> Generator[None]:
-    with torch.random.fork_rng(devices=[]):
+    with _LOCK, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         yield
