@@ -6,6 +6,7 @@ import ast
 import hashlib
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from qegraph.errors import RuleError, WordError, nearest
 from qegraph.lang.rule import Rule
 
 _loaded: dict[Path, tuple[str, ModuleType]] = {}
+_LOADING = threading.RLock()
+"""Two threads that execute a file at once would make two rules of one. A file may load others."""
 
 
 def load(paths: Iterable[Path]) -> tuple[Rule, ...]:
@@ -59,11 +62,12 @@ def _module(path: Path) -> ModuleType:
     except (OSError, UnicodeDecodeError) as error:
         near = nearest(path.name, [each.name for each in path.parent.glob("*")]) if path.parent.is_dir() else ""
         raise RuleError(f"no rule file can be read at {path}: {error}{near}") from error
-    if path in _loaded and _loaded[path][0] == text:
-        return _loaded[path][1]
-    module = _executed(path, text)
-    _loaded[path] = (text, module)
-    return module
+    with _LOADING:
+        if path in _loaded and _loaded[path][0] == text:
+            return _loaded[path][1]
+        module = _executed(path, text)
+        _loaded[path] = (text, module)
+        return module
 
 
 def _executed(path: Path, text: str) -> ModuleType:
