@@ -91,7 +91,7 @@ def _check_channels(node: fx.Node, x: torch.Tensor, scales: Any, zero_points: An
 
 
 def _check_stored(node: fx.Node, scale: Any, _: Any, low: Any, high: Any, dtype: torch.dtype) -> None:
-    if isinstance(scale, float) and scale == 0:
+    if isinstance(scale, float) and scale == 0.0:
         raise CaptureError(f"{where(node)} divides by its scale, which is 0; {_AGAIN}")
     if dtype not in _STORES:
         raise CaptureError(
