@@ -71,6 +71,8 @@ def check_parameters(node: fx.Node, call: Call, fake: Callable[[Ref], Any]) -> N
     if not isinstance(op, OpOverload) or op.namespace != "quantized_decomposed":
         return
     values = [fake(each) if isinstance(each, Ref) else each for each in call.args]
+    if not isinstance(values[0], torch.Tensor):
+        return  # the call on fake values says so
     if op.overloadpacket in (quantized_decomposed.quantize_per_channel, quantized_decomposed.dequantize_per_channel):
         _check_channels(node, *values[:4])
     if op.overloadpacket is quantized_decomposed.quantize_per_tensor:
@@ -82,6 +84,10 @@ def check_parameters(node: fx.Node, call: Call, fake: Callable[[Ref], Any]) -> N
 
 
 def _check_channels(node: fx.Node, x: torch.Tensor, scales: Any, zero_points: Any, axis: int) -> None:
+    if not -x.dim() <= axis < x.dim():
+        raise CaptureError(f"{where(node)}: there is no dim {axis} among the {x.dim()} of its operand")
+    if not isinstance(x.shape[axis], int):
+        return
     for name, given in (("scales", scales), ("zero points", zero_points)):
         if isinstance(given, torch.Tensor) and given.dim() == 1 and given.shape[0] not in (1, x.shape[axis]):
             raise CaptureError(

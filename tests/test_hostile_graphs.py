@@ -278,6 +278,15 @@ def dequantize_of_floats(graph: fx.Graph, x: fx.Node) -> fx.Node:
     return graph.call_function(qd.dequantize_per_tensor.default, (x, 0.1, 0, 0, 255, torch.uint8))
 
 
+def dequantize_of_nothing(graph: fx.Graph, x: fx.Node) -> fx.Node:
+    return graph.call_function(qd.dequantize_per_tensor.default, (None, 0.1, 0, 0, 255, torch.uint8))
+
+
+def no_such_dim(graph: fx.Graph, x: fx.Node) -> fx.Node:
+    scales, zeros = graph.get_attr("scales"), graph.get_attr("zeros")
+    return graph.call_function(qd.quantize_per_channel.default, (x, scales, zeros, 5, 0, 255, torch.uint8))
+
+
 RIGHT_SCALES = "stays float.*weight scales must be constant, float32, positive, one per output channel"
 
 CASES: Mapping[str, Case] = {
@@ -333,6 +342,11 @@ CASES: Mapping[str, Case] = {
         Refused("can't store codes as torch.float32; quantize"),
     ),
     "floats as codes": (built(dequantize_of_floats), Refused("expects codes of torch.uint8, and reads torch.float32")),
+    "nothing as codes": (built(dequantize_of_nothing), Refused("'dequantize_per_tensor_default'.*can't run on fake")),
+    "no such channels": (
+        built(no_such_dim, {"scales": torch.ones(24), "zeros": torch.zeros(24, dtype=torch.int64)}),
+        Refused("there is no dim 5 among the 2 of its operand"),
+    ),
     "too few channels' scales": (per_channel(lambda s: s[1:]), Refused("has 15 scales for the 16 channels of dim 0")),
     "too many zero points": (
         per_channel(lambda z: torch.zeros(17, dtype=z.dtype), "zps"),
