@@ -86,12 +86,13 @@ def check_parameters(node: fx.Node, call: Call, fake: Callable[[Ref], Any]) -> N
 def _check_channels(node: fx.Node, x: torch.Tensor, scales: Any, zero_points: Any, axis: int) -> None:
     if not -x.dim() <= axis < x.dim():
         raise CaptureError(f"{where(node)}: there is no dim {axis} among the {x.dim()} of its operand")
-    if not isinstance(x.shape[axis], int):
-        return
+    channels: Any = x.shape[axis]
+    if not isinstance(channels, int):
+        return  # symbolic
     for name, given in (("scales", scales), ("zero points", zero_points)):
-        if isinstance(given, torch.Tensor) and given.dim() == 1 and given.shape[0] not in (1, x.shape[axis]):
+        if isinstance(given, torch.Tensor) and given.dim() == 1 and given.shape[0] not in (1, channels):
             raise CaptureError(
-                f"{where(node)} has {given.shape[0]} {name} for the {x.shape[axis]} channels of dim {axis}; expected "
+                f"{where(node)} has {given.shape[0]} {name} for the {channels} channels of dim {axis}; expected "
                 f"one for each; {_AGAIN}"
             )
 
