@@ -11,6 +11,7 @@ from torch import fx
 
 from qegraph._torch import OpOverload, pytree, sets_autocast, signature, version_of
 from qegraph.capture_call import Attribute, Call, Method, plain, read_call, where
+from qegraph.capture_check import check_graph, check_parameters, remarks, unread_module
 from qegraph.capture_fake import FakeRunner
 from qegraph.capture_fold import checked_operand, fold, identity_operand, is_pure, returned_nodes, writing_body
 from qegraph.capture_retrace import retrace
@@ -29,11 +30,11 @@ def capture(gm: fx.GraphModule | torch.export.ExportedProgram, example_inputs: S
     gives, as fixed shapes, those that are missing. Targets beyond operators and functions are `Method` (a tensor
     method) and `Attribute` (a sub-graph read as a value).
 
-    Raises `CaptureError` when the graph can't be read (no shapes, a malformed call) and `Unsupported` when it changes
-    what its caller can see: an input, a parameter or a buffer.
+    Raises `CaptureError` when the graph can't be read (no shapes, a malformed call), and `Unsupported` when it changes
+    what its caller can see (an input, a parameter or a buffer) or its constants have no values on the CPU.
     """
     module: Any = gm.module() if isinstance(gm, torch.export.ExportedProgram) else gm
-    fakes = FakeRunner(module.graph, example_inputs)
+    fakes = FakeRunner(check_graph(module), example_inputs)
     calls = {node.name: operator_name(node.target) for node in module.graph.nodes if node.op.startswith("call_")}
     unread = frozenset(calls) - _needed(module.graph)
 
@@ -94,6 +95,7 @@ class _Builder:
                 source_nodes[node.name] = index
         if names is not None:
             source_nodes = {source: source_nodes[name] for source, name in names.items()}
+            self.table.rename({index: source for source, index in reversed(source_nodes.items())}, names)
         output = plain(self.graph.output_node().args[0], self._refer)
         return self.table.program(output, self.graph, type(self.module).__name__, source_nodes)
 
@@ -105,16 +107,19 @@ class _Builder:
     def _attribute(self, node: fx.Node) -> int:
         name, found = str(node.target), self._read_attribute(node)
         if isinstance(found, torch.Tensor):
+            _check_device(node, found)
             return self.table.constant(name, found, node, is_visible=True)
         if isinstance(found, torch.nn.Module):
             self.table.modules[name] = found
+            self.table.notes.extend(unread_module(node, found))
             return self.table.add("call", Attribute(name), NO_CALL, found, node)
         raise Unsupported(f"{where(node)}: '{name}' is a {type(found).__name__}, not a tensor or module")
 
     def _module(self, node: fx.Node) -> int:
         name = str(node.target)
-        module = self.module.get_submodule(name)
+        module = self._read_attribute(node)
         self.table.modules[name] = module
+        self.table.notes.extend(unread_module(node, module))
         call = Call(module, plain(node.args, self._refer), plain(node.kwargs, self._refer))
         fake = self.fakes.module(node, module, call, self.table.fakes)
         return self.table.add("module", name, call, fake, node, pure=False)
@@ -123,6 +128,8 @@ class _Builder:
         call = read_call(node, self._refer, lambda ref: self.table.fakes[ref.index])
         if not isinstance(call.target, OpOverload):
             return self._python_call(node, call)
+        check_parameters(node, call, lambda ref: self.table.fakes[ref.index])
+        self.table.notes.extend(remarks(node, call))
         if reason := hidden_write(call.target, call.args):
             raise Unsupported(f"{where(node)}: {reason}")
         if signature(call.target).written:
@@ -204,6 +211,14 @@ class _Builder:
                 raise CaptureError(f"{where(node)}: the module has no attribute '{node.target}'")
             found = getattr(found, part)
         return found
+
+
+def _check_device(node: fx.Node, constant: torch.Tensor) -> None:
+    device = constant.device.type
+    if device == "meta":
+        raise Unsupported(f"{where(node)} is on the meta device, without values: load the weights, then optimise")
+    if device != "cpu":
+        raise Unsupported(f"{where(node)} is on {constant.device}: the kernels run on the CPU; move the module there")
 
 
 def _nothing() -> None:

@@ -11,6 +11,7 @@ from torch import fx
 from qegraph._torch import FakeTensor, FakeTensorMode, ShapeEnv, is_guards_module, pytree, sets_grad_mode
 from qegraph.capture_call import Call, where
 from qegraph.errors import CaptureError
+from qegraph.inputs import flat_inputs
 from qegraph.program import Ref
 
 _SHAPE_KEYS = ("val", "example_value")
@@ -28,7 +29,7 @@ class FakeRunner:
         # packed weights, in a graph that was optimised before, are real: opaque memory has no fake
         self.mode = found or FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         self._has_graph_mode = found is not None
-        examples = None if example_inputs is None else _flat_inputs(graph, placeholders, example_inputs)
+        examples = None if example_inputs is None else flat_inputs(graph, example_inputs)
         self._inputs = {node: self._input(node, i, examples) for i, node in enumerate(placeholders)}
 
     def _input(self, node: fx.Node, position: int, examples: Sequence[Any] | None) -> Any:
@@ -105,12 +106,3 @@ def _mode_of(placeholders: Sequence[fx.Node]) -> FakeTensorMode | None:
         if isinstance(value, torch.SymInt):
             return FakeTensorMode(shape_env=value.node.shape_env)
     return None
-
-
-def _flat_inputs(graph: fx.Graph, placeholders: Sequence[fx.Node], inputs: Sequence[Any]) -> list[Any]:
-    """`inputs`, flattened the way the graph's generated code does it, one per placeholder."""
-    for flat in (list(inputs), pytree.tree_leaves(tuple(inputs)), list(graph.process_inputs(*inputs))):
-        if len(flat) == len(placeholders):
-            return flat
-    names = [str(node.target) for node in placeholders]
-    raise CaptureError(f"example_inputs has {len(inputs)} entries; the graph takes {len(names)}: {', '.join(names)}")

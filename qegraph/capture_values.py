@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class ValueTable:
         self.tensors: dict[int, torch.Tensor] = {}
         self.modules: dict[str, torch.nn.Module] = {}
         self.aliases = Aliases()
+        self.notes: list[str] = []
         self._module = module
         self._runner = fakes
         self._index_of_tensor: dict[int, int] = {}
@@ -68,6 +70,14 @@ class ValueTable:
             name += "_"
         return self.constant(name, tensor, node, is_visible=False)
 
+    def rename(self, sources: Mapping[int, str], taken: Collection[str]) -> None:
+        """Give the values of a graph that was traced anew the names of their source nodes, `sources`; those that no
+        source node stands for must have none of the source's, `taken`.
+        """
+        for value in self.values:
+            name = sources.get(value.index) or (f"_traced_{value.name}" if value.name in taken else value.name)
+            self.values[value.index] = replace(value, name=name)
+
     def program(self, output: Any, graph: fx.Graph, class_name: str, source_nodes: Mapping[str, int]) -> Program:
         """The live values, renumbered: inputs, impure values and all that they or `output` read."""
         kept = _live(self.values, output)
@@ -84,6 +94,7 @@ class ValueTable:
             codegen=codegen_of(graph),
             class_name=class_name,
             source_nodes={name: number[old] for name, old in source_nodes.items() if old in number},
+            notes=tuple(dict.fromkeys(self.notes)),
         )
 
 

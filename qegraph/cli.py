@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qegraph.errors import QegraphError
+from qegraph.files import write_text
 from qegraph.progress import progress
 from qegraph.quiet import quiet
 
@@ -82,7 +83,7 @@ def _run_bench(args: argparse.Namespace) -> int:
             results.append(result)
             tell.done(len(results))
             if args.json:
-                args.json.write_text(json.dumps(bench.to_json(results, settings, machine), indent=1) + "\n")
+                write_text(args.json, json.dumps(bench.to_json(results, settings, machine), indent=1) + "\n")
     bench.show(bench.tables(results, settings))
     print(f"{machine.line()}; seed {args.seed}, {args.rounds} rounds, {args.size} size")
     failures = [f"{result.model}: {failure}" for result in results for failure in result.failures]
@@ -176,7 +177,7 @@ def _run_coverage(args: argparse.Namespace) -> int:
             tell.done(step)
     machine = bench.describe(1)
     if args.json:
-        args.json.write_text(json.dumps(coverage.to_json(outcomes, settings, machine), indent=1) + "\n")
+        write_text(args.json, json.dumps(coverage.to_json(outcomes, settings, machine), indent=1) + "\n")
     bench.show([coverage.table(outcomes, settings)])
     print(coverage.summary(outcomes, settings))
     print(machine.line())
@@ -293,6 +294,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return args.run(args)
     except QegraphError as error:
         print(f"{_NAME}: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a disk that is full or read-only, a file that isn't there
+        print(f"{_NAME}: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
         return 2
 
 

@@ -26,3 +26,9 @@ def replacing(path: Path) -> Generator[BinaryIO]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """As a whole, in UTF-8. Raises OSError where nothing can be written."""
+    with replacing(path) as file:
+        file.write(text.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -20,6 +21,7 @@ from qegraph.pricing import CostFunction, Source, Target, price
 from qegraph.report import Report
 from qegraph.saturate import Budget
 from qegraph.search import Clock, search
+from qegraph.verify import Verdict, Verify, calls_of, verified
 
 
 def optimize(
@@ -32,6 +34,7 @@ def optimize(
     require: Literal["int8"] | None = None,
     target: Target = "eager",
     kernels: Kernels = "onednn",
+    verify: Verify = False,
 ) -> fx.GraphModule:
     """The cheapest sound form of a PT2E-quantized graph that the rules know.
 
@@ -50,10 +53,15 @@ def optimize(
                     kernels is then computed in passing, and never worth a second kernel.
     kernels         "onednn", torch's operators; or "native", our own, which keep what those make anew on every call: up
                     to 30 µs a call less, the same results. They are built on first use (see `qegraph.native`).
+    verify          True: run both graphs, on `example_inputs` if these are real tensors, otherwise on inputs made from
+                    the placeholders' metadata, and compare every value and every result. Or a list with the arguments
+                    of each call to do that on, as in [(x,), (y,)]. A result that breaks the numeric contract is
+                    refused: the graph comes back as it is, and the report says which node was off, by how much, and
+                    which rules had made it. The same where the graph can't be run on the inputs.
 
     A graph that can't be improved soundly comes back as an equal graph; `qegraph.explain(result)` says why.
-    Raises CaptureError for a graph that can't be read, RuleError for a malformed rule, QegraphError where there are no
-    native kernels, with the reason.
+    Raises CaptureError for a graph or inputs that can't be read, RuleError for a malformed rule, QegraphError where
+    there are no native kernels, with the reason.
     """
     _check_kernels(kernels)
     chosen = select(rules)
@@ -64,6 +72,8 @@ def optimize(
             program = capture(gm, example_inputs)
     except Unsupported as reason:
         return _unchanged(gm, str(reason), require)
+    source = _module_of(gm)
+    calls = calls_of(verify, example_inputs, source.graph, program)
     found = search(program, chosen, budget, clock)
     with clock.stage("price"):
         costs, prices = price(cost, found, target, require, kernels)
@@ -71,7 +81,13 @@ def optimize(
         selection = found.select(costs)
     with clock.stage("emit"):
         module = found.emit(selection, kernels)
-    report = found.report(selection, module, costs, prices)
+    verdict = Verdict()
+    if calls is not None:
+        with clock.stage("verify"):
+            verdict = verified(source, found, selection, module, calls)
+    if verdict.refused:
+        return _unchanged(gm, verdict.refused, require)
+    report = replace(found.report(selection, module, costs, prices), verified=verdict.verified)
     module.meta[META] = report
     log_stages(clock.seconds)
     log_rules(report)
@@ -79,9 +95,13 @@ def optimize(
     return module
 
 
+def _module_of(gm: Any) -> fx.GraphModule:
+    return gm.module() if isinstance(gm, torch.export.ExportedProgram) else gm
+
+
 def _unchanged(gm: Any, reason: str, require: str | None) -> fx.GraphModule:
     """The same graph over the same modules, with a report that says why."""
-    source = gm.module() if isinstance(gm, torch.export.ExportedProgram) else gm
+    source = _module_of(gm)
     graph = fx.Graph()
     result = graph.graph_copy(source.graph, {}, return_output_node=True)
     if result is None or not isinstance(result, tuple):

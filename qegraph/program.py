@@ -73,6 +73,8 @@ class Program:
     """Every call of the source graph, whatever became of it: node name -> `operator_name`."""
     unread: frozenset[str] = frozenset()
     """Those of them that no result and no effect depends on."""
+    notes: tuple[str, ...] = ()
+    """What is odd about the graph, and what of it isn't looked into."""
 
 
 def operands(value: Value) -> tuple[int, ...]:

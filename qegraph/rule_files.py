@@ -6,6 +6,7 @@ import ast
 import hashlib
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from qegraph.errors import RuleError, WordError, nearest
 from qegraph.lang.rule import Rule
 
 _loaded: dict[Path, tuple[str, ModuleType]] = {}
+_LOADING = threading.RLock()
+"""Two threads that execute a file at once would make two rules of one. A file may load others."""
 
 
 def load(paths: Iterable[Path]) -> tuple[Rule, ...]:
@@ -59,11 +62,12 @@ def _module(path: Path) -> ModuleType:
     except (OSError, UnicodeDecodeError) as error:
         near = nearest(path.name, [each.name for each in path.parent.glob("*")]) if path.parent.is_dir() else ""
         raise RuleError(f"no rule file can be read at {path}: {error}{near}") from error
-    if path in _loaded and _loaded[path][0] == text:
-        return _loaded[path][1]
-    module = _executed(path, text)
-    _loaded[path] = (text, module)
-    return module
+    with _LOADING:
+        if path in _loaded and _loaded[path][0] == text:
+            return _loaded[path][1]
+        module = _executed(path, text)
+        _loaded[path] = (text, module)
+        return module
 
 
 def _executed(path: Path, text: str) -> ModuleType:
@@ -74,11 +78,11 @@ def _executed(path: Path, text: str) -> ModuleType:
     try:
         exec(compile(text, path, "exec", dont_inherit=True), vars(module))
         _check_repeats(path, text, module)
-    except Exception as error:
+    except BaseException as error:
         del sys.modules[name]
         if before is not None:
             sys.modules[name] = before
-        if isinstance(error, RuleError):
+        if isinstance(error, RuleError) or not isinstance(error, (Exception, SystemExit)):
             raise
         raise RuleError(f"rule file {_line(path, error)}: {_problem(error)}") from error
     return module
@@ -95,7 +99,7 @@ def _check_repeats(path: Path, text: str, module: ModuleType) -> None:
             seen[node.name] = node.lineno
 
 
-def _line(path: Path, error: Exception) -> str:
+def _line(path: Path, error: BaseException) -> str:
     """file:line of what failed at the top of the file."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}:{error.lineno}"
@@ -103,7 +107,7 @@ def _line(path: Path, error: Exception) -> str:
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
-def _problem(error: Exception) -> str:
+def _problem(error: BaseException) -> str:
     if isinstance(error, WordError):
         return str(error)
     words = [name for name in vars(qegraph.lang) if not name.startswith("_")]

@@ -9,6 +9,7 @@ from time import perf_counter
 from qegraph.errors import QegraphError
 from qegraph.extract import gym
 from qegraph.extract.pipeline import extract
+from qegraph.files import write_text
 
 
 def extract_file(path: Path, time_limit: float | None = None, out: Path | None = None) -> int:
@@ -41,5 +42,5 @@ def extract_file(path: Path, time_limit: float | None = None, out: Path | None =
             "seconds": seconds,
             "choice": read.choice(selection),
         }
-        out.write_text(json.dumps(written, indent=1) + "\n")
+        write_text(out, json.dumps(written, indent=1) + "\n")
     return 0

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from qegraph.errors import QegraphError
 from qegraph.extract.selection import Selection
+from qegraph.files import write_text
 from qegraph.snapshot import ClassRef, ENode, Snapshot
 
 
@@ -65,7 +66,7 @@ def _type(snapshot: Snapshot, eclass: int) -> str:
 
 def write(path: Path, snapshot: Snapshot, costs: Sequence[float]) -> None:
     """`to_json` into a file."""
-    path.write_text(json.dumps(to_json(snapshot, costs), indent=1) + "\n")
+    write_text(path, json.dumps(to_json(snapshot, costs), indent=1) + "\n")
 
 
 def read(path: Path) -> Gym:

@@ -11,7 +11,7 @@ from typing import Any
 
 from qegraph.bench.table import Table
 from qegraph.errors import QegraphError
-from qegraph.files import replacing
+from qegraph.files import write_text
 
 _FORMAT = 1
 
@@ -51,8 +51,7 @@ class State:
         """As a whole: an interrupted run leaves the state before, or this one. Raises OSError."""
         plain = {**vars(self), "findings": [asdict(each) for each in self.findings]}
         text = json.dumps({"format": _FORMAT, **plain}, indent=1)
-        with replacing(path) as file:
-            file.write(text.encode())
+        write_text(path, text)
 
 
 def load(path: Path) -> State:

@@ -59,7 +59,7 @@ def unavailable() -> str | None:
     except _Missing as reason:
         return str(reason)
     except OSError as problem:
-        return f"the operators' library can't be loaded: {problem}"
+        return f"the operators' library can't be loaded, delete it to have it built anew: {problem}"
     describe_operators()
     return None
 

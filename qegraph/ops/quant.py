@@ -12,6 +12,7 @@ import torch
 from torch import fx
 
 from qegraph import borders
+from qegraph.capture_check import is_far
 from qegraph.cost import Rates, elements
 from qegraph.facts import RANGES
 from qegraph.kernels import FLOATS
@@ -73,6 +74,8 @@ def _params(
     tail = (*range_, dtype_name(dtype))
     scale, zero_point = _number(reading, scale), _number(reading, zero_point)
     if isinstance(scale, (int, float)) and isinstance(zero_point, int):
+        if is_far(zero_point, dtype):
+            return None
         return per_tensor(float(scale), zero_point, *tail)
     if not (_is_element(reading, scale, _SCALES) and _is_element(reading, zero_point, _ZERO_POINTS)):
         return None

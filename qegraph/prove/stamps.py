@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from qegraph.errors import RuleError
+from qegraph.files import write_text
 from qegraph.lang.rule import Rule
 from qegraph.prove.proof import Proof
 
@@ -81,7 +82,7 @@ def keep(proofs: Iterable[Proof]) -> list[Path]:
             by_file.setdefault(path, {})[proof.rule.name] = asdict(stamp(proof))
     for path, stamps in by_file.items():
         known = _read(path)
-        path.write_text(json.dumps({**known, **stamps}, indent=1, sort_keys=True) + "\n")
+        write_text(path, json.dumps({**known, **stamps}, indent=1, sort_keys=True) + "\n")
     return list(by_file)
 
 

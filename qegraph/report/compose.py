@@ -42,7 +42,7 @@ def compose(
         method=of.selection.method,
         prices=prices,
         largest_cycle=of.selection.largest_cycle,
-        notes=of.selection.notes,
+        notes=(*of.program.notes, *of.selection.notes),
         rounds=saturation.rounds,
         limit=of.limit,
         before=drawing.before(of, fate),

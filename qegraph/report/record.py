@@ -92,7 +92,9 @@ class Report:
 
     left   operator -> the nodes of the optimised graph that still quantize, dequantize or activate in floats.
     fate   node of the input graph -> what became of it: every call, and every one folded into a constant.
-    cost, lower_bound, method, largest_cycle, notes  as in `Selection`, in µs. limit  of the budget, if one was reached.
+    cost, lower_bound, method, largest_cycle  as in `Selection`, in µs. limit  of the budget, if one was reached.
+    notes          what is odd about the graph, what of it isn't looked into, and what extraction gave up.
+    verified       on what the result was verified; empty if that wasn't asked for.
     before, after  the two graphs, in their order.
     """
 
@@ -109,6 +111,7 @@ class Report:
     limit: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     unchanged: str = ""
+    verified: str = ""
     before: tuple[Drawn, ...] = ()
     after: tuple[Drawn, ...] = ()
 

@@ -32,6 +32,8 @@ def notes(report: Report) -> Iterable[str]:
     fused = Counter((each.kind, " + ".join(each.post_ops) or "no post-op") for each in report.contractions if each.int8)
     for (kind, post_op), count in sorted(fused.items()):
         yield f"  {count} int8 {kind} with {post_op}"
+    if report.verified:
+        yield f"  verified: {report.verified}"
     if report.method:
         yield from _totals(report)
 

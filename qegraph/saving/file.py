@@ -60,8 +60,13 @@ def save(module: fx.GraphModule, path: str | os.PathLike[str]) -> None:
         "report": to_json(report) if isinstance(report, Report) else None,
     }
     contents = {"header": json.dumps(header), "tensors": tensors}
-    with replacing(Path(path)) as file, _checksums():
-        torch.save(contents, file)
+    try:
+        with replacing(Path(path)) as file, _checksums():
+            torch.save(contents, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # torch says that something was left unwritten, and hides why
+            raise error.__context__ from None
+        raise
 
 
 def load(path: str | os.PathLike[str]) -> fx.GraphModule:

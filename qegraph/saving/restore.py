@@ -78,6 +78,8 @@ def _graph(nodes: list[Mapping[str, Any]]) -> fx.Graph:
 
     for each in nodes:
         name, op = _identifier(each["name"]), each["op"]
+        if name in made:
+            raise LoadError(f"two nodes are named {name!r}")
         args = tuple(decode(item, node) for item in each["args"])
         kwargs = {_identifier(key): decode(item, node) for key, item in each["kwargs"].items()}
         made[name] = graph.create_node(op, _target(op, each["target"]), args, kwargs, name)

@@ -20,11 +20,12 @@ from torch import fx
 
 from qegraph.cost import rounded
 from qegraph.extract import Selection
+from qegraph.inputs import Inputs, inputs_of
 from qegraph.progress import Tell, progress
 from qegraph.search import Search
 from qegraph.timing import Call
 
-from .profile import Inputs, inputs_of, profile
+from .profile import profile
 from .race import race
 from .signature import signature
 from .store import Store

@@ -16,11 +16,9 @@ import torch
 from torch import fx
 from torch.fx.node import map_arg
 
-from qegraph.cost import SYMBOLIC_SIZE
 from qegraph.emit import META
-from qegraph.program import Program
+from qegraph.inputs import Inputs
 
-Inputs = Sequence[Any]
 _WARMUP_RUNS = 2
 
 Run = Callable[[dict[fx.Node, Any]], Any]
@@ -95,18 +93,3 @@ def _run(plan: Sequence[Any], inputs: Inputs, spent: dict[int, int]) -> None:
             del values[operand]
         if payer is not None:
             spent[payer] += clock() - begin
-
-
-def inputs_of(program: Program) -> Inputs:
-    """Arguments like those the graph was captured with: random floats, zeros for numbers that may be indices."""
-    generator = torch.Generator().manual_seed(0)
-    return tuple(_argument(value.fake, generator) for value in program.values if value.kind == "input")
-
-
-def _argument(fake: Any, generator: torch.Generator) -> Any:
-    if not isinstance(fake, torch.Tensor):
-        return fake if isinstance(fake, (bool, int, float)) else SYMBOLIC_SIZE
-    shape = [d if type(d) is int else SYMBOLIC_SIZE for d in fake.shape]
-    if fake.dtype.is_floating_point:
-        return torch.randn(shape, generator=generator).to(fake.dtype)
-    return torch.zeros(shape, dtype=fake.dtype)

@@ -9,6 +9,7 @@ from pathlib import Path
 from qegraph import zoo
 from qegraph.dump import load_model
 from qegraph.errors import QegraphError
+from qegraph.files import write_text
 from qegraph.view.explain import FORMATS, Format, explain
 
 
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(text.rstrip("\n") + "\n")
         return 0
     try:
-        out.write_text(text, encoding="utf-8")
+        write_text(out, text)
     except OSError as error:
         raise QegraphError(f"{out} can't be written: {error.strerror}; choose another file with -o") from error
     return 0

@@ -15,6 +15,7 @@ from torch import fx
 from qegraph.capture import capture
 from qegraph.emit import META
 from qegraph.errors import QegraphError
+from qegraph.inputs import inputs_of
 from qegraph.lang.rule import Rule
 from qegraph.load_rules import select
 from qegraph.pricing import CostFunction, Source, Target, price
@@ -22,7 +23,6 @@ from qegraph.saturate import Budget
 from qegraph.search import Search, search
 from qegraph.timing import interleave
 from qegraph.tuning.measuring import call_of
-from qegraph.tuning.profile import inputs_of
 from qegraph.view.choices import Choices, choices
 from qegraph.view.compare import Comparison, compare
 from qegraph.view.forcing import forced
