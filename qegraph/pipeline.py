@@ -17,6 +17,7 @@ from qegraph.kernels import Kernels
 from qegraph.load_rules import RuleItem, select
 from qegraph.logs import log_rules, log_stages
 from qegraph.pricing import CostFunction, Source, Target, price
+from qegraph.ready import ready
 from qegraph.report import Report
 from qegraph.saturate import Budget
 from qegraph.search import Clock, search
@@ -64,14 +65,15 @@ def optimize(
             program = capture(gm, example_inputs)
     except Unsupported as reason:
         return _unchanged(gm, str(reason), require)
-    found = search(program, chosen, budget, clock)
-    with clock.stage("price"):
-        costs, prices = price(cost, found, target, require, kernels)
-    with clock.stage("extract"):
-        selection = found.select(costs)
-    with clock.stage("emit"):
-        module = found.emit(selection, kernels)
-    report = found.report(selection, module, costs, prices)
+    with ready(chosen) as engine:
+        found = search(program, chosen, budget, clock, engine)
+        with clock.stage("price"):
+            costs, prices = price(cost, found, target, require, kernels)
+        with clock.stage("extract"):
+            selection = found.select(costs)
+        with clock.stage("emit"):
+            module = found.emit(selection, kernels)
+        report = found.report(selection, module, costs, prices)
     module.meta[META] = report
     log_stages(clock.seconds)
     log_rules(report)

@@ -22,6 +22,7 @@ from qegraph.lang.rule import Rule
 from qegraph.load_rules import select
 from qegraph.nearmiss import Tables, reasons
 from qegraph.program import Program
+from qegraph.ready import fresh
 from qegraph.report import Account, Report, compose, float_gemms
 from qegraph.saturate import Budget, Saturation, saturate
 from qegraph.snapshot import Snapshot
@@ -87,16 +88,24 @@ class Search:
 
 
 def search(
-    program: Program, rules: Sequence[Rule] | None = None, budget: Budget | None = None, clock: Clock | None = None
+    program: Program,
+    rules: Sequence[Rule] | None = None,
+    budget: Budget | None = None,
+    clock: Clock | None = None,
+    engine: Engine | None = None,
 ) -> Search:
-    """encode -> saturate -> freeze, with all shipped exact rules unless others are given."""
+    """encode -> saturate -> freeze, with all shipped exact rules unless others are given.
+
+    engine  of `ready(rules)`: the result is to be used no longer than that; without one it keeps an e-graph of its own.
+    """
     rules = select(None) if rules is None else rules
     budget, clock = budget or Budget(), clock or Clock()
     with torch.no_grad():
         with clock.stage("encode"):
-            engine, encoder = encode(program)
+            engine = engine or fresh(rules)
+            encoder = encode(program, engine)
         with clock.stage("saturate"):
-            saturation = saturate(engine, rules, budget)
+            saturation = saturate(engine, budget)
         with clock.stage("freeze"):
             freezer = Freezer(engine, program)
             snapshot, evidence = freezer.snapshot(), freezer.evidence(rules, encoder.read)

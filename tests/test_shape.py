@@ -37,7 +37,7 @@ LAYERS = (
     {"native"},
     {"facts", "engine", "compile_rules", "load_rules", "rule_files", "refusals", "capture"},
     {"ops"},
-    {"encode", "saturate", "schedule"},
+    {"encode", "saturate", "ready", "schedule"},
     {"evidence", "freeze"},
     {"nearmiss"},
     {"emit"},

@@ -14,11 +14,14 @@ import qegraph
 from qegraph import native
 from qegraph.capture import capture
 from qegraph.coverage.contract import changed
+from qegraph.engine import Engine
 from qegraph.errors import Unsupported
 from qegraph.kernels import Kernels
+from qegraph.lang.rule import Rule
 from qegraph.load_rules import RuleItem, select
 from qegraph.pricing import CostFunction, Source, price
 from qegraph.program import operator_name
+from qegraph.ready import ready
 from qegraph.search import Search, search
 
 from .draft import Program
@@ -166,26 +169,50 @@ class _Forms:
         self.module, self.inputs, self.settings = module, inputs, settings
         self.count = 0
         self.fired: dict[str, int] = {}
+        self._found: Search | None = None
+        self._once: fx.GraphModule | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Callable[[], fx.GraphModule]]]:
-        for name, build in self._all():
-            self.count += 1
-            yield name, build
+        rules = select(self.settings.rules)
+        with ready(rules) as engine:
+            for name in self._names():
+                self.count += 1
+                yield name, lambda name=name: self._built(name, rules, engine)
 
-    def _all(self) -> Iterator[tuple[str, Callable[[], fx.GraphModule]]]:
-        settings = self.settings
-        if settings.twice:
-            yield "twice", lambda: optimized(self.module, self.inputs, settings.rules, "twice")
+    def _names(self) -> Iterator[str]:
+        yield "default"
+        if self.settings.twice:
+            yield "twice"
+        if self._found is not None:
+            yield from ("int8", "dearest", *(f"shaken {number}" for number in range(self.settings.shaken)))
+            if self.settings.native and native.unavailable() is None:
+                yield "native int8"
+
+    def _built(self, name: str, rules: Sequence[Rule], engine: Engine) -> fx.GraphModule:
+        if name == "default":
+            self._once = self._default(rules, engine)
+        if name in ("default", "twice"):
+            assert self._once is not None
+            return self._once if name == "default" else settled(self._once, self.inputs, rules)
+        assert self._found is not None
+        cost, kernels = _asked(name)
+        costs, _ = price(cost, self._found, kernels=kernels)
+        return self._found.emit(self._found.select(costs), kernels)
+
+    def _default(self, rules: Sequence[Rule], engine: Engine) -> fx.GraphModule:
+        """As `qegraph.optimize` gives it, the report included."""
         try:
-            found = search(capture(self.module, self.inputs), select(settings.rules))
+            program = capture(self.module, self.inputs)
         except Unsupported:
-            yield "default", lambda: optimized(self.module, self.inputs, settings.rules, "default")
-            return
+            return qegraph.optimize(self.module, self.inputs, rules=rules)
+        found = search(program, rules, engine=engine)
         self.fired = _fired(found)
-        for name in ("default", "int8", "dearest", *(f"shaken {number}" for number in range(settings.shaken))):
-            yield name, lambda name=name: _emitted(found, name)
-        if settings.native and native.unavailable() is None:
-            yield "native int8", lambda: _emitted(found, "native int8")
+        costs, prices = price("estimated", found)
+        selection = found.select(costs)
+        once = found.emit(selection)
+        found.report(selection, once, costs, prices)
+        self._found = found
+        return once
 
 
 def optimized(
@@ -198,19 +225,15 @@ def optimized(
     """
     cost, kernels = _asked(name)
     once = qegraph.optimize(module, inputs, rules=rules, cost=cost, kernels=kernels)
-    if name == "twice":
-        again = qegraph.optimize(once, inputs, rules=rules)
-        if change := _not_settled(once, again):
-            raise AssertionError(f"optimizing again changes calls: {change}")
-        return again
-    return once
+    return settled(once, inputs, rules) if name == "twice" else once
 
 
-def _emitted(found: Search, name: str) -> fx.GraphModule:
-    """The same as `optimized` gives, but for "twice"."""
-    cost, kernels = _asked(name)
-    costs, _ = price(cost, found, kernels=kernels)
-    return found.emit(found.select(costs), kernels)
+def settled(once: fx.GraphModule, inputs: Sequence[Tensor], rules: Sequence[RuleItem] | None) -> fx.GraphModule:
+    """An optimized graph optimized again. Raises AssertionError if calls other than moves change."""
+    again = qegraph.optimize(once, inputs, rules=rules)
+    if change := _not_settled(once, again):
+        raise AssertionError(f"optimizing again changes calls: {change}")
+    return again
 
 
 def _asked(name: str) -> tuple[CostFunction | Source, Kernels]:
