@@ -21,6 +21,7 @@ from qegraph.ready import ready
 from qegraph.report import Report
 from qegraph.saturate import Budget
 from qegraph.search import Clock, search
+from qegraph.settled import Wanted, is_settled, settle
 
 
 def optimize(
@@ -52,13 +53,17 @@ def optimize(
     kernels         "onednn", torch's operators; or "native", our own, which keep what those make anew on every call: up
                     to 30 µs a call less, the same results. They are built on first use (see `qegraph.native`).
 
-    A graph that can't be improved soundly comes back as an equal graph; `qegraph.explain(result)` says why.
+    A graph that can't be improved soundly comes back as an equal graph; `qegraph.explain(result)` says why. So does a
+    result that is given again, with the report it has, unless it was edited or another result is asked for.
     Raises CaptureError for a graph that can't be read, RuleError for a malformed rule, QegraphError where there are no
     native kernels, with the reason.
     """
     _check_kernels(kernels)
     chosen = select(rules)
     budget = budget or Budget()
+    wanted = Wanted(chosen, budget, cost, target, kernels, require)
+    if is_settled(gm, wanted):
+        return _same(gm, gm.meta[META])
     clock = Clock()
     try:
         with clock.stage("capture"):
@@ -78,11 +83,19 @@ def optimize(
     log_stages(clock.seconds)
     log_rules(report)
     _check(report, require)
+    settle(module, wanted)
     return module
 
 
 def _unchanged(gm: Any, reason: str, require: str | None) -> fx.GraphModule:
     """The same graph over the same modules, with a report that says why."""
+    if require is not None:
+        raise RequirementError(f"require={require!r}: the graph stays as it is: {reason}")
+    return _same(gm, Report(unchanged=reason))
+
+
+def _same(gm: Any, report: Report) -> fx.GraphModule:
+    """A copy of the graph over the same modules."""
     source = gm.module() if isinstance(gm, torch.export.ExportedProgram) else gm
     graph = fx.Graph()
     result = graph.graph_copy(source.graph, {}, return_output_node=True)
@@ -91,9 +104,7 @@ def _unchanged(gm: Any, reason: str, require: str | None) -> fx.GraphModule:
     graph.output(result[0])
     graph.set_codegen(codegen_of(source.graph))
     module = fx.GraphModule(source, graph, type(source).__name__)
-    module.meta[META] = Report(unchanged=reason)
-    if require is not None:
-        raise RequirementError(f"require={require!r}: the graph stays as it is: {reason}")
+    module.meta = {**source.meta, META: report}
     return module
 
 

@@ -45,6 +45,7 @@ LAYERS = (
     {"search"},
     {"tuning"},
     {"pricing"},
+    {"settled"},
     {"pipeline"},
     {"dump", "compiling"},
     {"view"},

@@ -220,7 +220,7 @@ def optimized(
 ) -> fx.GraphModule:
     """The form of this name as `qegraph.optimize` gives it.
 
-    "default"; "twice", its result optimized again, which raises AssertionError if calls other than moves change; or a
+    "default"; "twice", its result searched again, which raises AssertionError if calls other than moves change; or a
     name that `qegraph.fuzz.forms` knows, after "native " with our own kernels.
     """
     cost, kernels = _asked(name)
@@ -229,8 +229,9 @@ def optimized(
 
 
 def settled(once: fx.GraphModule, inputs: Sequence[Tensor], rules: Sequence[RuleItem] | None) -> fx.GraphModule:
-    """An optimized graph optimized again. Raises AssertionError if calls other than moves change."""
-    again = qegraph.optimize(once, inputs, rules=rules)
+    """An optimized graph searched again, as if it were none. Raises AssertionError if calls other than moves change."""
+    unknown = fx.GraphModule(once, once.graph)
+    again = qegraph.optimize(unknown, inputs, rules=rules)
     if change := _not_settled(once, again):
         raise AssertionError(f"optimizing again changes calls: {change}")
     return again
@@ -254,12 +255,13 @@ _MOVES = frozenset({"reshape", "permute", "contiguous", "expand", "unsqueeze", "
 
 
 def _not_settled(once: fx.GraphModule, again: fx.GraphModule) -> str:
-    """Which calls the second form has besides those of the first, or lacks but for moves; empty if there are none."""
+    """Which calls the second form has besides those of the first, or lacks, but for moves; empty if there are none."""
     before, after = _calls(once), _calls(again)
-    more = after - before
-    fewer = {name: count for name, count in (before - after).items() if name not in _MOVES}
-    return f"{dict(more)} more, {fewer} fewer" if more or fewer else ""
+    more, fewer = after - before, before - after
+    return f"{dict(more)} more, {dict(fewer)} fewer" if more or fewer else ""
 
 
 def _calls(module: fx.GraphModule) -> Counter[str]:
-    return Counter(operator_name(node.target) for node in module.graph.nodes if node.op == "call_function")
+    """Without moves."""
+    names = (operator_name(node.target) for node in module.graph.nodes if node.op == "call_function")
+    return Counter(name for name in names if name not in _MOVES)
