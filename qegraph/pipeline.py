@@ -62,7 +62,7 @@ def optimize(
     chosen = select(rules)
     budget = budget or Budget()
     wanted = Wanted(chosen, budget, cost, target, kernels, require)
-    if is_settled(gm, wanted):
+    if isinstance(gm, fx.GraphModule) and is_settled(gm, wanted):
         return _same(gm, gm.meta[META])
     clock = Clock()
     try:

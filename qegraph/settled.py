@@ -45,13 +45,12 @@ def settle(module: fx.GraphModule, wanted: Wanted) -> None:
         module.meta[_META] = _Settled(_digest(module), wanted)
 
 
-def is_settled(module: object, wanted: Wanted) -> bool:
+def is_settled(module: fx.GraphModule, wanted: Wanted) -> bool:
     """It is a result under the same wishes, and no node of it has changed since."""
-    found = module.meta.get(_META) if isinstance(module, fx.GraphModule) else None
+    found = module.meta.get(_META)
     return isinstance(found, _Settled) and found.wanted == wanted and found.code == _digest(module)
 
 
-def _digest(module: object) -> str:
+def _digest(module: fx.GraphModule) -> str:
     """Of the graph as it stands, whether or not the module was recompiled since it was edited."""
-    assert isinstance(module, fx.GraphModule)
     return hashlib.sha256(str(module.graph).encode()).hexdigest()

@@ -42,6 +42,7 @@ LAYERS = (
     {"nearmiss"},
     {"emit"},
     {"report", "validate", "logs", "prove"},
+    {"alarms"},
     {"search"},
     {"tuning"},
     {"pricing"},

@@ -19,7 +19,7 @@ from qegraph.fuzz import grow
 
 QUICK_MODELS = ("resnet18", "bert_base")
 SEEDS = (0, 14, 27, 47, 83)
-"""Of programs whose result, searched again as if it were a source, would be another graph: views, order of constants."""
+"""Of programs whose result, searched again as if it were a source, is another graph: views, order of constants."""
 
 
 def _quantized(name: str) -> fx.GraphModule:

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 import qegraph
 from qegraph import native
+from qegraph.alarms import disagreeing_constants
 from qegraph.capture import capture
 from qegraph.coverage.contract import changed
 from qegraph.engine import Engine
@@ -207,6 +208,8 @@ class _Forms:
             return qegraph.optimize(self.module, self.inputs, rules=rules)
         found = search(program, rules, engine=engine)
         self.fired = _fired(found)
+        if wrong := disagreeing_constants(program, rules, found.snapshot, found.evidence):
+            raise wrong
         costs, prices = price("estimated", found)
         selection = found.select(costs)
         once = found.emit(selection)

@@ -103,8 +103,8 @@ def emit_move(emission: Emission, node: ENode) -> fx.Node:
 
 
 def _viewed(emission: Emission, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> fx.Node:
-    """As kernels' own emission spells it, which is read as a view when the result is optimized again: sizes that needn't
-    be named aren't.
+    """As the emission of kernels spells it, which is read as a view in a result that is searched again: sizes that
+    needn't be named aren't.
     """
     if (at := _one_more(before, after)) is not None:
         return emission.call(aten.unsqueeze.default, x, at)
