@@ -22,8 +22,9 @@ import qegraph
 from qegraph import cli
 from qegraph.coverage.parts import qd
 from qegraph.errors import QegraphError
-from qegraph.fuzz import KINDS, Finding, Program, Settings, check, grow, script, shrunk
+from qegraph.fuzz import KINDS, Finding, Program, Settings, Spelling, check, grow, script, shrunk
 from qegraph.fuzz.judge import disagrees
+from qegraph.fuzz.respell import other_batches, respelled
 from qegraph.fuzz.run import run
 from qegraph.fuzz.state import State, load
 from qegraph.fuzz.truth import truth
@@ -77,6 +78,31 @@ def test_many_programs_agree() -> None:
     """With at least 20 random forms of each."""
     counts = examined(range(200), Settings(shaken=20))
     assert counts["decided"] >= 160 and counts["undecided"] <= 8
+
+
+SPELLINGS: tuple[Spelling, ...] = ("decomposed", "written out", "any batch")
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_spellings_agree(spelling: Spelling) -> None:
+    counts = examined(range(3), Settings(shaken=1, spelling=spelling))
+    assert counts["undecided"] == 0
+
+
+def test_spellings_are_what_they_say() -> None:
+    program = grow(1)  # quantizes, and its inputs have batches of 2 and 1
+    names = {each: str(respelled(program, each).graph) for each in SPELLINGS}
+    assert "quantize_per_tensor" in names["decomposed"] and "quantize_per_tensor" not in names["written out"]
+    assert "aten.round" in names["written out"]
+
+
+def test_other_batches_are_tried() -> None:
+    module = graph_of(lambda graph, x: graph.call_function(aten.relu.default, (x,)))
+    given = respelled(Program(module, (torch.randn(2, 4),)), "any batch")
+    assert [each.shape[0] for (each,) in other_batches(given, (torch.randn(2, 4),))] == [3, 5]
+    baked = graph_of(lambda graph, x: graph.call_function(aten.view.default, (x, [8])))
+    given = respelled(Program(baked, (torch.randn(2, 4),)), "any batch")
+    assert list(other_batches(given, (torch.randn(2, 4),))) == []
 
 
 def test_a_seed_is_a_program() -> None:

@@ -28,6 +28,7 @@ from qegraph.search import Search, search
 from .draft import Program
 from .forms import form
 from .judge import disagrees
+from .respell import Spelling, other_batches, respelled
 from .truth import Truth, truth
 
 DRAWS = 6
@@ -60,76 +61,110 @@ class Outcome:
 @dataclass(frozen=True)
 class Settings:
     """rules  as `qegraph.optimize` takes them. shaken: how many random forms are run, the dearest beside them.
-    native: with our own kernels, too, if there are any. twice: whether optimizing again changes anything.
+    native: with our own kernels, too, if there are any. twice: whether searching again changes anything.
+    spelling: as which source graph the program is given.
     """
 
     rules: Sequence[RuleItem] | None = None
     shaken: int = 4
     native: bool = True
     twice: bool = True
+    spelling: Spelling = ""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Inputs, and what is known of the program's outputs on them. oracle: as torch runs it."""
+
+    inputs: tuple[Tensor, ...]
+    known: Truth
+    oracle: Sequence[Tensor]
 
 
 def check(program: Program, settings: Settings = Settings(), seed: int = 0) -> Outcome:
     """Emit forms of the program and compare each with what the program computes."""
     with torch.no_grad():
-        inputs, known = _drawn(program, seed)
-        oracle = outputs(program.module, inputs)
-        if reason := disagrees(known, oracle, oracle):
-            return Outcome(undecided=f"the q/dq graph itself: {reason}", decided=known.decided)
-        forms = _Forms(program.module, inputs, settings)
+        try:
+            given = respelled(program, settings.spelling)
+        except Exception as error:  # torch has more types of them than it names
+            return Outcome(undecided=f"torch.export: {type(error).__name__}: {error}")
+        cases = list(_cases(program, given, settings.spelling, seed))
+        decided = all(each.known.decided for each in cases)
+        for each in cases:
+            if reason := disagrees(each.known, each.oracle, each.oracle):
+                return Outcome(undecided=f"the q/dq graph itself: {reason}", decided=decided)
+        forms = _Forms(given, cases[0].inputs, settings)
         for name, build in forms:
-            finding, undecided = _judged(program.module, name, build, inputs, known, oracle)
+            finding, undecided = _judged(given, name, build, cases)
             if finding or undecided:
-                return Outcome(finding, undecided, known.decided, forms.count, forms.fired)
-    return Outcome(decided=known.decided, forms=forms.count, fired=forms.fired)
+                return Outcome(finding, undecided, decided, forms.count, forms.fired)
+    return Outcome(decided=decided, forms=forms.count, fired=forms.fired)
 
 
 def shows(
-    module: fx.GraphModule, inputs: Sequence[Tensor], form: str = "default", rules: Sequence[RuleItem] | None = None
+    module: fx.GraphModule,
+    inputs: Sequence[Tensor],
+    form: str = "default",
+    rules: Sequence[RuleItem] | None = None,
+    spelling: Spelling = "",
 ) -> int:
     """1, after saying why, if this form of the graph is wrong on these inputs; 0 if it isn't. For scripts."""
+    program = Program(module, tuple(inputs))
     with torch.no_grad():
-        oracle = outputs(module, inputs)
-        finding, undecided = _judged(
-            module, form, lambda: optimized(module, inputs, rules, form), inputs, truth(module, inputs), oracle
-        )
+        given = respelled(program, spelling)
+        cases = list(_cases(program, given, spelling, None))
+        finding, undecided = _judged(given, form, lambda: optimized(given, inputs, rules, form), cases)
     print(finding.what if finding else undecided or "as it should be")
     return 1 if finding else 0
 
 
+def _cases(program: Program, given: fx.GraphModule, spelling: Spelling, seed: int | None) -> Iterator[_Case]:
+    """One, on inputs drawn by a seed or the program's own; more where the given module takes other batch sizes."""
+    if seed is None:
+        inputs, known = program.inputs, truth(program.module, program.inputs)
+    else:
+        inputs, known = _drawn(program.module, program.inputs, seed)
+    yield _Case(inputs, known, outputs(program.module, inputs))
+    for others in other_batches(given, inputs) if spelling == "any batch" else ():
+        drawn, known = _drawn(given, others, seed or 0)
+        yield _Case(drawn, known, outputs(given, drawn))
+
+
 def _judged(
-    module: fx.GraphModule,
-    name: str,
-    build: Callable[[], fx.GraphModule],
-    inputs: Sequence[Tensor],
-    known: Truth,
-    oracle: Sequence[Tensor],
+    given: fx.GraphModule, name: str, build: Callable[[], fx.GraphModule], cases: Sequence[_Case]
 ) -> tuple[Finding | None, str]:
     """What is wrong with one form; or why that can't be said."""
-    code = module.code
+    code = given.code
     try:
-        values, what = _called(build(), inputs)
+        built = build()
     except Exception as error:  # whatever its type, it is the finding
-        return Finding(name, f"{type(error).__name__}: {error}", tuple(inputs)), ""
-    if what or module.code != code:
-        return Finding(name, what or "the given graph was changed", tuple(inputs)), ""
-    what = disagrees(known, oracle, values)
-    if what and known.decided:
-        return Finding(name, what, tuple(inputs)), ""
-    if what and all(disagrees(replace(known, outputs=each), oracle, values) for each in known.noisy):
-        return None, f"{name}: {what}"
-    return None, ""
+        return Finding(name, f"{type(error).__name__}: {error}", cases[0].inputs), ""
+    open_ = ""
+    for case in cases:
+        try:
+            values, what = _called(built, case.inputs)
+        except Exception as error:
+            return Finding(name, f"{type(error).__name__}: {error}", case.inputs), ""
+        if what or given.code != code:
+            return Finding(name, what or "the given graph was changed", case.inputs), ""
+        what = disagrees(case.known, case.oracle, values)
+        if what and case.known.decided:
+            return Finding(name, what, case.inputs), ""
+        noisy = case.known.noisy
+        if what and all(disagrees(replace(case.known, outputs=each), case.oracle, values) for each in noisy):
+            open_ = f"{name}: {what}"
+    return None, open_
 
 
-def _drawn(program: Program, seed: int) -> tuple[tuple[Tensor, ...], Truth]:
-    """Inputs for which the program is decided, if some of the draws are; the program's own come first."""
+def _drawn(module: fx.GraphModule, inputs: tuple[Tensor, ...], seed: int) -> tuple[tuple[Tensor, ...], Truth]:
+    """Inputs for which the program is decided, if some of the draws are; those given come first."""
     generator = torch.Generator().manual_seed(seed)
-    inputs, found = program.inputs, truth(program.module, program.inputs, seed)
+    found = truth(module, inputs, seed)
     for _ in range(DRAWS):
         if found.decided:
             break
         inputs = tuple(_like(each, generator) for each in inputs)
-        found = truth(program.module, inputs, seed)
+        found = truth(module, inputs, seed)
     return inputs, found
 
 
@@ -257,11 +292,16 @@ _MOVES = frozenset({"reshape", "permute", "contiguous", "expand", "unsqueeze", "
 """What emission puts around kernels whose form wants it; the next e-graph sees these calls, and may need fewer."""
 
 
+_FOLDED = frozenset({"quantize_per_tensor", "dequantize_per_tensor", "to"})
+"""Of a constant that the first result has computed: the second one computes these, too."""
+
+
 def _not_settled(once: fx.GraphModule, again: fx.GraphModule) -> str:
-    """Which calls the second form has besides those of the first, or lacks, but for moves; empty if there are none."""
+    """Which calls the second form has besides those of the first, or lacks; empty if there are none."""
     before, after = _calls(once), _calls(again)
-    more, fewer = after - before, before - after
-    return f"{dict(more)} more, {dict(fewer)} fewer" if more or fewer else ""
+    more = after - before
+    fewer = {name: count for name, count in (before - after).items() if name not in _FOLDED}
+    return f"{dict(more)} more, {fewer} fewer" if more or fewer else ""
 
 
 def _calls(module: fx.GraphModule) -> Counter[str]:
