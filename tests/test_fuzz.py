@@ -323,3 +323,27 @@ def test_a_mean_that_keeps_its_dims_has_no_view() -> None:
     module = graph_of(lambda graph, x: graph.call_function(aten.mean.dim, (x, [2, 3], True)))
     fast = qegraph.optimize(module, (torch.randn(2, 3, 4, 4),))
     assert [str(node.target) for node in fast.graph.nodes if node.op == "call_function"] == ["aten.mean.dim"]
+
+
+def test_a_product_with_a_scalar() -> None:
+    """A fact about the last dim of an operand that has none stopped the e-graph."""
+
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        largest = graph.call_function(aten.amax.default, (x,))
+        return graph.call_function(aten.mul.Tensor, (graph.call_function(aten.mul.Tensor, (largest, largest)), x))
+
+    module, x = graph_of(build), torch.randn(2, 3)
+    assert torch.equal(qegraph.optimize(module, (x,))(x), module(x))
+
+
+def test_one_column_has_the_stride_its_kernel_wants() -> None:
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        matrix = graph.call_function(aten.to.dtype, (graph.get_attr("w"), torch.float32))
+        product = graph.call_function(aten.linear.default, (x, matrix))
+        return graph.call_function(aten.mul.Tensor, (product, graph.get_attr("s")))
+
+    constants = {"w": torch.randint(-9, 9, (8, 1), dtype=torch.int8), "s": torch.rand(8)}
+    module, x = graph_of(build, constants), torch.randn(1, 3).t()
+    fast = qegraph.optimize(module, (x,), cost=int8_first)
+    assert "_weight_int8pack_mm" in str(fast.graph)
+    torch.testing.assert_close(fast(x), module(x))
