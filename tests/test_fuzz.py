@@ -23,6 +23,7 @@ from qegraph import cli
 from qegraph.coverage.parts import qd
 from qegraph.errors import QegraphError
 from qegraph.fuzz import KINDS, Finding, Program, Settings, Spelling, check, grow, script, shrunk
+from qegraph.fuzz.check import optimized
 from qegraph.fuzz.judge import disagrees
 from qegraph.fuzz.respell import other_batches, respelled
 from qegraph.fuzz.run import run
@@ -347,3 +348,15 @@ def test_one_column_has_the_stride_its_kernel_wants() -> None:
     fast = qegraph.optimize(module, (x,), cost=int8_first)
     assert "_weight_int8pack_mm" in str(fast.graph)
     torch.testing.assert_close(fast(x), module(x))
+
+
+def test_a_view_of_a_value_without_known_shape() -> None:
+    """A mean that is a pooling window, in no source."""
+
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        mean = graph.call_function(aten.mean.dim, (x, [-1, -2], False))
+        return graph.call_function(aten.relu.default, (mean,))
+
+    module, x = graph_of(build), torch.randn(2, 3, 4, 4)
+    for form in ("default", "dearest", "shaken 1", "shaken 2"):
+        torch.testing.assert_close(optimized(module, (x,), None, form)(x), module(x))

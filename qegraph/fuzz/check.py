@@ -288,7 +288,7 @@ def _fired(found: Search) -> dict[str, int]:
     return dict(Counter((*made, *merged)))
 
 
-_MOVES = frozenset({"reshape", "permute", "contiguous", "expand", "unsqueeze", "squeeze"})
+_MOVES = frozenset({"reshape", "permute", "contiguous", "clone", "expand", "unsqueeze", "squeeze"})
 """What emission puts around kernels whose form wants it; the next e-graph sees these calls, and may need fewer."""
 
 

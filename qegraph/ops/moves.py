@@ -98,14 +98,16 @@ def emit_move(emission: Emission, node: ENode) -> fx.Node:
     if m.name == "Permute":
         return emission.call(aten.permute.default, x, list(m.args[0]))
     if m.name == "View":
-        return _viewed(emission, x, emission.snapshot.shape[node.args[1].number], m.args[0])
+        return _viewed(emission, x, emission.snapshot.shape.get(node.args[1].number), m.args[0])
     return emission.call(aten.expand.default, x, emission.sizes(m.args[0]))
 
 
-def _viewed(emission: Emission, x: Any, before: tuple[int, ...], after: tuple[int, ...]) -> fx.Node:
+def _viewed(emission: Emission, x: Any, before: tuple[int, ...] | None, after: tuple[int, ...]) -> fx.Node:
     """As the emission of kernels spells it, which is read as a view in a result that is searched again: sizes that
     needn't be named aren't.
     """
+    if before is None:  # of a value that a rule has made
+        return emission.call(aten.reshape.default, x, emission.sizes(after))
     if (at := _one_more(before, after)) is not None:
         return emission.call(aten.unsqueeze.default, x, at)
     if (at := _one_more(after, before)) is not None:
