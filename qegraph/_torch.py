@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the module warns that it moves to torchao, which registers the same operators
-    import torch.ao.quantization.fx._decomposed  # pyright: ignore[reportUnusedImport]  # registers quantized_decomposed
+    from torch.ao.quantization.fx import _decomposed as quantizers  # registers quantized_decomposed
 
 __all__ = [
     "FakeTensor",
@@ -46,6 +46,7 @@ __all__ = [
     "pytree",
     "pytree_codegen",
     "pytree_info",
+    "quantizer_decompositions",
     "register_fake",
     "register_log",
     "resolve_overload",
@@ -219,6 +220,16 @@ def known_size(size: torch.SymInt) -> int | None:
     """
     number = hint(size)
     return number if number is not None and statically_known_true(size == number) else None
+
+
+def quantizer_decompositions() -> Mapping[OpOverload, Callable[..., Any]]:
+    """Of quantize and dequantize into arithmetic, as torch's own functions define them."""
+    operators = torch.ops.quantized_decomposed
+    return {
+        getattr(operators, name).default: getattr(quantizers, name)
+        for direction in ("quantize", "dequantize")
+        for name in (f"{direction}_per_tensor", f"{direction}_per_channel")
+    }
 
 
 def storage_key(tensor: torch.Tensor) -> int | None:

@@ -13,8 +13,8 @@ from qegraph.lang.terms import CONSTRUCTORS, Expr
 RULESET = "rewrites"
 
 
-def statements(rule: Rule) -> Iterator[str]:
-    """The rewrite. `match NAME(roots..., variables...)` records each time it holds; rules only add.
+def statements(rule: Rule, ruleset: str = RULESET) -> Iterator[str]:
+    """The rewrite, in a ruleset. `match NAME(roots..., variables...)` records each time it holds; rules only add.
 
     A one-way rule hides the e-nodes it has matched, so that nothing is made of them any more.
     """
@@ -27,8 +27,17 @@ def statements(rule: Rule) -> Iterator[str]:
         given_up = "".join(f" (subsume {lhs})" for lhs in lefts if rule.one_way)
         yield (
             f"(rule ({_found(roots, lefts)} {guards}) ({unions} {row}{given_up}) "
-            f':ruleset {RULESET} :name "{rule.name}/{number}")'
+            f':ruleset {ruleset} :name "{rule.name}/{number}")'
         )
+
+
+def pairs(rule: Rule, ruleset: str, relation: str) -> Iterator[str]:
+    """What the rule would call equal, as rows of a relation of two values; nothing is made equal."""
+    roots = _roots(rule)
+    guards = " ".join(fact for guard in rule.guards for fact in guard.facts)
+    rows = " ".join(f"({relation} {root} {each.rhs})" for root, each in zip(roots, rule.equalities, strict=True))
+    for number, lefts in enumerate(_lefts(rule)):
+        yield f'(rule ({_found(roots, lefts)} {guards}) ({rows}) :ruleset {ruleset} :name "{ruleset}/{number}")'
 
 
 def _roots(rule: Rule) -> list[str]:

@@ -118,13 +118,12 @@ class Encoder:
             self.fact("constant", x)
 
 
-def encode(program: Program) -> tuple[Engine, Encoder]:
-    """The e-graph of `program`: `(N i)` stands for value i. Linear in the program, never recursive."""
-    engine = declared()
+def encode(program: Program, engine: Engine) -> Encoder:
+    """Load `program` into an e-graph of nothing: `(N i)` stands for value i. Linear in the program, never recursive."""
     encoder = Encoder(program)
     engine.insert(encoder.terms())
     engine.set_facts(encoder.facts)
-    return engine, encoder
+    return encoder
 
 
 def declared() -> Engine:

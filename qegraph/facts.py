@@ -112,7 +112,7 @@ _TENSORS = """
 (= e (Mul x y)) (= s (shape x)) (= s (shape y)) (= d (dtype x)) (= d (dtype y)) => (set (shape e) s) (set (dtype e) d)
 (= e (Mul x c)) (= n (last-dim x)) (= (shape c) (vec-of n)) (= s (shape x)) (= d (dtype x)) (= d (dtype c)) => (set (shape e) s) (set (dtype e) d)
 (= e (Mul x r)) (one-element r) (= s (shape x)) (> (vec-length s) 1) (= d (dtype x)) (= d (dtype r)) => (set (shape e) s) (set (dtype e) d)
-(= e (Mul x r)) (= s (shape x)) (= (shape r) (vec-set s (- (vec-length s) 1) 1)) (= d (dtype x)) (= d (dtype r)) => (set (shape e) s) (set (dtype e) d)
+(= e (Mul x r)) (= s (shape x)) (> (vec-length s) 0) (= (shape r) (vec-push (vec-pop s) 1)) (= d (dtype x)) (= d (dtype r)) => (set (shape e) s) (set (dtype e) d)
 (= e (Add x c)) (= n (last-dim x)) (= (shape c) (vec-of n)) (= s (shape x)) (= d (dtype x)) (= d (dtype c)) => (set (shape e) s) (set (dtype e) d)
 (= e (Cat x y k)) (= s (shape x)) (= t (shape y)) (= a (vec-get s k)) (= b (vec-get t k)) (>= a 0) (>= b 0) (= d (dtype x)) (= d (dtype y)) (= r (vec-set s k (+ a b))) => (set (shape e) r) (set (dtype e) d)
 (= e (Moved (View s) x)) (= d (dtype x)) => (set (shape e) s) (set (dtype e) d)

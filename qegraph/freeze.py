@@ -148,6 +148,11 @@ class Freezer:
             if inputs[0] in self.numbers
         }
 
+    def pairs(self, name: str) -> Iterator[tuple[int, int]]:
+        """The rows of a relation of two values, as e-classes."""
+        for (left, right), _ in self.tables[name].rows:
+            yield self._number(left), self._number(right)
+
     # -- evidence ------------------------------------------------------------------------------------------------------
 
     def evidence(self, rules: Sequence[Rule], source: Iterable[Expr] = ()) -> Evidence:

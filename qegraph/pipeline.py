@@ -18,9 +18,11 @@ from qegraph.kernels import Kernels
 from qegraph.load_rules import RuleItem, select
 from qegraph.logs import log_rules, log_stages
 from qegraph.pricing import CostFunction, Source, Target, price
+from qegraph.ready import ready
 from qegraph.report import Report
 from qegraph.saturate import Budget
 from qegraph.search import Clock, search
+from qegraph.settled import Wanted, is_settled, settle
 from qegraph.verify import Verdict, Verify, calls_of, verified
 
 
@@ -59,13 +61,17 @@ def optimize(
                     refused: the graph comes back as it is, and the report says which node was off, by how much, and
                     which rules had made it. The same where the graph can't be run on the inputs.
 
-    A graph that can't be improved soundly comes back as an equal graph; `qegraph.explain(result)` says why.
+    A graph that can't be improved soundly comes back as an equal graph; `qegraph.explain(result)` says why. So does a
+    result that is given again, with the report it has, unless it was edited or another result is asked for.
     Raises CaptureError for a graph or inputs that can't be read, RuleError for a malformed rule, QegraphError where
     there are no native kernels, with the reason.
     """
     _check_kernels(kernels)
     chosen = select(rules)
     budget = budget or Budget()
+    wanted = Wanted(chosen, budget, cost, target, kernels, require, torch.get_num_threads())
+    if verify is False and isinstance(gm, fx.GraphModule) and is_settled(gm, wanted):
+        return _same(gm, gm.meta[META])
     clock = Clock()
     try:
         with clock.stage("capture"):
@@ -74,24 +80,26 @@ def optimize(
         return _unchanged(gm, str(reason), require)
     source = _module_of(gm)
     calls = calls_of(verify, example_inputs, source.graph, program)
-    found = search(program, chosen, budget, clock)
-    with clock.stage("price"):
-        costs, prices = price(cost, found, target, require, kernels)
-    with clock.stage("extract"):
-        selection = found.select(costs)
-    with clock.stage("emit"):
-        module = found.emit(selection, kernels)
-    verdict = Verdict()
-    if calls is not None:
-        with clock.stage("verify"):
-            verdict = verified(source, found, selection, module, calls)
-    if verdict.refused:
-        return _unchanged(gm, verdict.refused, require)
-    report = replace(found.report(selection, module, costs, prices), verified=verdict.verified)
+    with ready(chosen) as engine:
+        found = search(program, chosen, budget, clock, engine)
+        with clock.stage("price"):
+            costs, prices = price(cost, found, target, require, kernels)
+        with clock.stage("extract"):
+            selection = found.select(costs)
+        with clock.stage("emit"):
+            module = found.emit(selection, kernels)
+        verdict = Verdict()
+        if calls is not None:
+            with clock.stage("verify"):
+                verdict = verified(source, found, selection, module, calls)
+        if verdict.refused:
+            return _unchanged(gm, verdict.refused, require)
+        report = replace(found.report(selection, module, costs, prices), verified=verdict.verified)
     module.meta[META] = report
     log_stages(clock.seconds)
     log_rules(report)
     _check(report, require)
+    settle(module, wanted)
     return module
 
 
@@ -101,6 +109,13 @@ def _module_of(gm: Any) -> fx.GraphModule:
 
 def _unchanged(gm: Any, reason: str, require: str | None) -> fx.GraphModule:
     """The same graph over the same modules, with a report that says why."""
+    if require is not None:
+        raise RequirementError(f"require={require!r}: the graph stays as it is: {reason}")
+    return _same(gm, Report(unchanged=reason))
+
+
+def _same(gm: Any, report: Report) -> fx.GraphModule:
+    """A copy of the graph over the same modules."""
     source = _module_of(gm)
     graph = fx.Graph()
     result = graph.graph_copy(source.graph, {}, return_output_node=True)
@@ -109,9 +124,7 @@ def _unchanged(gm: Any, reason: str, require: str | None) -> fx.GraphModule:
     graph.output(result[0])
     graph.set_codegen(codegen_of(source.graph))
     module = fx.GraphModule(source, graph, type(source).__name__)
-    module.meta[META] = Report(unchanged=reason)
-    if require is not None:
-        raise RequirementError(f"require={require!r}: the graph stays as it is: {reason}")
+    module.meta = {**source.meta, META: report}
     return module
 
 

@@ -40,12 +40,16 @@ class Saturation:
     limit: str = ""
 
 
-def saturate(engine: Engine, rules: Sequence[Rule], budget: Budget) -> Saturation:
-    """Run all rules to their fixpoint; the facts are brought up to date before every round."""
+def declare(engine: Engine, rules: Sequence[Rule]) -> None:
+    """Make the rules known to an e-graph that has none yet. Raises RuleError for one that egglog refuses."""
     engine.run(f"(ruleset {compile_rules.RULESET})")
     for rule in rules:
         for statement in compile_rules.statements(rule):
             engine.run(statement, f"of rule {rule.name} at {rule.where}")
+
+
+def saturate(engine: Engine, budget: Budget) -> Saturation:
+    """Run all declared rules to their fixpoint; the facts are brought up to date before every round."""
     start = time.perf_counter()
     held = resident()
     rounds = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,11 @@ from functools import cached_property
 import torch
 from torch import fx
 
+from qegraph.alarms import CONSTANTS, blame, disagreeing_constants
 from qegraph.emit import Emitter
 from qegraph.encode import Encoder, encode
 from qegraph.engine import Engine
+from qegraph.errors import ConflictError
 from qegraph.evidence import Evidence
 from qegraph.extract import Selection, extract
 from qegraph.freeze import Freezer
@@ -22,6 +25,7 @@ from qegraph.lang.rule import Rule
 from qegraph.load_rules import select
 from qegraph.nearmiss import Tables, reasons
 from qegraph.program import Program
+from qegraph.ready import fresh
 from qegraph.report import Account, Report, compose, float_gemms
 from qegraph.saturate import Budget, Saturation, saturate
 from qegraph.snapshot import Snapshot
@@ -87,17 +91,32 @@ class Search:
 
 
 def search(
-    program: Program, rules: Sequence[Rule] | None = None, budget: Budget | None = None, clock: Clock | None = None
+    program: Program,
+    rules: Sequence[Rule] | None = None,
+    budget: Budget | None = None,
+    clock: Clock | None = None,
+    engine: Engine | None = None,
 ) -> Search:
-    """encode -> saturate -> freeze, with all shipped exact rules unless others are given."""
+    """encode -> saturate -> freeze, with all shipped exact rules unless others are given.
+
+    Raises ConflictError where rules contradict each other (see `qegraph.alarms`).
+
+    engine  of `ready(rules)`: the result is to be used no longer than that; without one it keeps an e-graph of its own.
+    """
     rules = select(None) if rules is None else rules
     budget, clock = budget or Budget(), clock or Clock()
     with torch.no_grad():
         with clock.stage("encode"):
-            engine, encoder = encode(program)
+            engine = engine or fresh(rules)
+            encoder = encode(program, engine)
         with clock.stage("saturate"):
-            saturation = saturate(engine, rules, budget)
+            try:
+                saturation = saturate(engine, budget)
+            except ConflictError as conflict:
+                raise blame(program, rules, conflict, budget.rounds) from conflict
         with clock.stage("freeze"):
             freezer = Freezer(engine, program)
             snapshot, evidence = freezer.snapshot(), freezer.evidence(rules, encoder.read)
+    if os.environ.get(CONSTANTS) and (wrong := disagreeing_constants(program, rules, snapshot, evidence)):
+        raise wrong
     return Search(program, rules, budget, engine, encoder, saturation, freezer, snapshot, evidence, clock)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from qegraph.alarms import CONSTANTS
 from qegraph.machine import FOLDER
 
 
@@ -30,4 +31,5 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (own / "native").symlink_to(shared)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FOLDER, str(own))
+        patch.setenv(CONSTANTS, "1")
         yield

@@ -22,8 +22,10 @@ import qegraph
 from qegraph import cli
 from qegraph.coverage.parts import qd
 from qegraph.errors import QegraphError
-from qegraph.fuzz import KINDS, Finding, Program, Settings, check, grow, script, shrunk
+from qegraph.fuzz import KINDS, Finding, Program, Settings, Spelling, check, grow, script, shrunk
+from qegraph.fuzz.check import optimized
 from qegraph.fuzz.judge import disagrees
+from qegraph.fuzz.respell import other_batches, respelled
 from qegraph.fuzz.run import run
 from qegraph.fuzz.state import State, load
 from qegraph.fuzz.truth import truth
@@ -77,6 +79,31 @@ def test_many_programs_agree() -> None:
     """With at least 20 random forms of each."""
     counts = examined(range(200), Settings(shaken=20))
     assert counts["decided"] >= 160 and counts["undecided"] <= 8
+
+
+SPELLINGS: tuple[Spelling, ...] = ("decomposed", "written out", "any batch")
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_spellings_agree(spelling: Spelling) -> None:
+    counts = examined(range(3), Settings(shaken=1, spelling=spelling))
+    assert counts["undecided"] == 0
+
+
+def test_spellings_are_what_they_say() -> None:
+    program = grow(1)  # quantizes, and its inputs have batches of 2 and 1
+    names = {each: str(respelled(program, each).graph) for each in SPELLINGS}
+    assert "quantize_per_tensor" in names["decomposed"] and "quantize_per_tensor" not in names["written out"]
+    assert "aten.round" in names["written out"]
+
+
+def test_other_batches_are_tried() -> None:
+    module = graph_of(lambda graph, x: graph.call_function(aten.relu.default, (x,)))
+    given = respelled(Program(module, (torch.randn(2, 4),)), "any batch")
+    assert [each.shape[0] for (each,) in other_batches(given, (torch.randn(2, 4),))] == [3, 5]
+    baked = graph_of(lambda graph, x: graph.call_function(aten.view.default, (x, [8])))
+    given = respelled(Program(baked, (torch.randn(2, 4),)), "any batch")
+    assert list(other_batches(given, (torch.randn(2, 4),))) == []
 
 
 def test_a_seed_is_a_program() -> None:
@@ -297,3 +324,39 @@ def test_a_mean_that_keeps_its_dims_has_no_view() -> None:
     module = graph_of(lambda graph, x: graph.call_function(aten.mean.dim, (x, [2, 3], True)))
     fast = qegraph.optimize(module, (torch.randn(2, 3, 4, 4),))
     assert [str(node.target) for node in fast.graph.nodes if node.op == "call_function"] == ["aten.mean.dim"]
+
+
+def test_a_product_with_a_scalar() -> None:
+    """A fact about the last dim of an operand that has none stopped the e-graph."""
+
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        largest = graph.call_function(aten.amax.default, (x,))
+        return graph.call_function(aten.mul.Tensor, (graph.call_function(aten.mul.Tensor, (largest, largest)), x))
+
+    module, x = graph_of(build), torch.randn(2, 3)
+    assert torch.equal(qegraph.optimize(module, (x,))(x), module(x))
+
+
+def test_one_column_has_the_stride_its_kernel_wants() -> None:
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        matrix = graph.call_function(aten.to.dtype, (graph.get_attr("w"), torch.float32))
+        product = graph.call_function(aten.linear.default, (x, matrix))
+        return graph.call_function(aten.mul.Tensor, (product, graph.get_attr("s")))
+
+    constants = {"w": torch.randint(-9, 9, (8, 1), dtype=torch.int8), "s": torch.rand(8)}
+    module, x = graph_of(build, constants), torch.randn(1, 3).t()
+    fast = qegraph.optimize(module, (x,), cost=int8_first)
+    assert "_weight_int8pack_mm" in str(fast.graph)
+    torch.testing.assert_close(fast(x), module(x))
+
+
+def test_a_view_of_a_value_without_known_shape() -> None:
+    """A mean that is a pooling window, in no source."""
+
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        mean = graph.call_function(aten.mean.dim, (x, [-1, -2], False))
+        return graph.call_function(aten.relu.default, (mean,))
+
+    module, x = graph_of(build), torch.randn(2, 3, 4, 4)
+    for form in ("default", "dearest", "shaken 1", "shaken 2"):
+        torch.testing.assert_close(optimized(module, (x,), None, form)(x), module(x))

@@ -15,6 +15,7 @@ import qegraph
 from qegraph.capture import capture
 from qegraph.encode import encode
 from qegraph.load_rules import select
+from qegraph.ready import fresh
 from qegraph.saturate import Budget, saturate
 
 MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
@@ -121,8 +122,9 @@ def test_growth_is_linear(outs: tuple[QP, ...]) -> None:
     """k linears make at most 4 k products for each post-op and output, however they are quantized afterwards."""
     for count in (4, 8, 32):
         parts, run = heads(count, *(outs[i % len(outs)] for i in range(count) if outs))
-        engine, _ = encode(capture(net(run, parts, [torch.randn(2, 24)])))
-        done = saturate(engine, select(None), Budget())
+        engine = fresh(select(None))
+        encode(capture(net(run, parts, [torch.randn(2, 24)])), engine)
+        done = saturate(engine, Budget())
         assert not done.limit and done.rounds <= 8
         families = 1 + len(outs)
         assert len(engine.tables()["QGemm"].rows) <= families * 4 * count

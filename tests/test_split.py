@@ -18,6 +18,7 @@ from qegraph.capture import capture
 from qegraph.encode import encode
 from qegraph.engine import Engine
 from qegraph.load_rules import by_name, select
+from qegraph.ready import fresh
 from qegraph.saturate import Budget, saturate
 from qegraph.validate import validate
 
@@ -169,9 +170,10 @@ def test_what_is_no_linear_of_its_own(name: str) -> None:
 
 
 def saturated(gm: Any, *without: str) -> Engine:
-    engine, _ = encode(capture(gm))
     left_out = {by_name(name).name for name in without}
-    done = saturate(engine, [rule for rule in select(None) if rule.name not in left_out], Budget())
+    engine = fresh([rule for rule in select(None) if rule.name not in left_out])
+    encode(capture(gm), engine)
+    done = saturate(engine, Budget())
     assert not done.limit and done.rounds <= 10
     return engine
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from . import blocks, borders, contractions, elementwise, moves, reductions
+from . import blocks, borders, contractions, elementwise, moves, rare, reductions
 from .draft import Draft, Program, Refused, Value
 
 KINDS: Mapping[str, Callable[[Draft], Value]] = {
@@ -17,6 +17,7 @@ KINDS: Mapping[str, Callable[[Draft], Value]] = {
     **reductions.OPS,
     **borders.OPS,
     **blocks.OPS,
+    **rare.OPS,
 }
 """Name of a kind of op -> what adds one to a draft, or raises Refused."""
 
@@ -27,6 +28,7 @@ _GROUPS = (
     (reductions.OPS, 1),
     (borders.OPS, 3),
     (blocks.OPS, 5),
+    (rare.OPS, 2),
 )
 _TRIES = 200
 

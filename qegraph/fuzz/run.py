@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from qegraph.progress import Tell
@@ -11,12 +13,18 @@ from qegraph.progress import Tell
 from .check import Finding, Settings, check
 from .draft import Program
 from .grow import grow
+from .respell import Spelling
 from .script import script
 from .shrink import shrunk
 from .state import Found, State
 
 _SAVED_EVERY = 20.0
 """Seconds."""
+_MANY = 20
+_SPELLINGS: Mapping[int, Spelling] = {
+    1: "decomposed", 3: "any batch", 5: "written out", 6: "decomposed", 8: "any batch",
+}  # fmt: skip
+"""By the last digit of the seed."""
 
 
 def run(
@@ -51,9 +59,17 @@ def run(
         state.save(path)
 
 
+def _settings(settings: Settings, seed: int) -> Settings:
+    """Of each ten programs one has many forms, and five are spelled otherwise than they were drawn."""
+    if seed % 10 == 0:
+        return replace(settings, shaken=max(settings.shaken, _MANY))
+    return replace(settings, spelling=_SPELLINGS.get(seed % 10, settings.spelling))
+
+
 def _one(state: State, settings: Settings, tell: Tell) -> None:
     seed = state.next
     program = grow(seed)
+    settings = _settings(settings, seed)
     outcome = check(program, settings, seed)
     state.next += 1
     state.programs += 1
@@ -70,4 +86,4 @@ def _one(state: State, settings: Settings, tell: Tell) -> None:
 
 def _found(seed: int, program: Program, finding: Finding, settings: Settings) -> Found:
     smaller, what = shrunk(program, finding, settings)
-    return Found(seed, what.form, what.what, script(smaller, what, settings.rules))
+    return Found(seed, what.form, what.what, script(smaller, what, settings.rules, settings.spelling))

@@ -15,17 +15,18 @@ from qegraph.prove.script import literal
 
 from .check import Finding
 from .draft import Program
+from .respell import Spelling
 
 
-def script(program: Program, finding: Finding, rules: Sequence[RuleItem] | None = None) -> str:
+def script(program: Program, finding: Finding, rules: Sequence[RuleItem] | None = None, spelling: Spelling = "") -> str:
     """Python source; it exits with 1, and says why, as long as the finding is there.
 
     Raises QegraphError for rules that aren't given as text.
     """
-    return "\n".join(_lines(program, finding, rules)) + "\n"
+    return "\n".join(_lines(program, finding, rules, spelling)) + "\n"
 
 
-def _lines(program: Program, finding: Finding, rules: Sequence[RuleItem] | None) -> Iterator[str]:
+def _lines(program: Program, finding: Finding, rules: Sequence[RuleItem] | None, spelling: Spelling) -> Iterator[str]:
     if not all(isinstance(each, str) for each in rules or ()):
         raise QegraphError("a script can only name rules given as text: names, paths, modules, packs")
     yield f'"""{finding.form}: {" ".join(finding.what.split())[:200]}"""'.replace("\\", "/")
@@ -42,7 +43,8 @@ def _lines(program: Program, finding: Finding, rules: Sequence[RuleItem] | None)
         yield f"    {literal(tensor)},"
     yield ")"
     yield "module = torch.fx.GraphModule(constants, graph)"
-    yield f"sys.exit(shows(module, inputs, form={finding.form!r}, rules={None if rules is None else list(rules)!r}))"
+    named = None if rules is None else list(rules)
+    yield f"sys.exit(shows(module, inputs, form={finding.form!r}, rules={named!r}, spelling={spelling!r}))"
 
 
 def _statement(node: fx.Node) -> str:

@@ -97,8 +97,31 @@ def emit_move(emission: Emission, node: ENode) -> fx.Node:
     x = emission.node(node.args[1].number)
     if m.name == "Permute":
         return emission.call(aten.permute.default, x, list(m.args[0]))
-    target = aten.reshape.default if m.name == "View" else aten.expand.default
-    return emission.call(target, x, emission.sizes(m.args[0]))
+    if m.name == "View":
+        return _viewed(emission, x, emission.snapshot.shape.get(node.args[1].number), m.args[0])
+    return emission.call(aten.expand.default, x, emission.sizes(m.args[0]))
+
+
+def _viewed(emission: Emission, x: Any, before: tuple[int, ...] | None, after: tuple[int, ...]) -> fx.Node:
+    """As the emission of kernels spells it, which is read as a view in a result that is searched again: sizes that
+    needn't be named aren't.
+    """
+    if before is None:  # of a value that a rule has made
+        return emission.call(aten.reshape.default, x, emission.sizes(after))
+    if (at := _one_more(before, after)) is not None:
+        return emission.call(aten.unsqueeze.default, x, at)
+    if (at := _one_more(after, before)) is not None:
+        return emission.call(aten.squeeze.dim, x, at)
+    if len(after) == 2 < len(before) and after[1] == before[-1] > 0:
+        return emission.call(aten.reshape.default, x, [-1, after[1]])
+    return emission.call(aten.reshape.default, x, emission.sizes(after))
+
+
+def _one_more(few: tuple[int, ...], many: tuple[int, ...]) -> int | None:
+    """Where `many` has a dim of size 1 that `few` hasn't: where a sequence that is an image has its height, or last."""
+    places = [at for at in range(len(many)) if many[at] == 1 and many[:at] + many[at + 1 :] == few]
+    height = len(many) - 2
+    return height if height in places else places[-1] if places else None
 
 
 def _part_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:

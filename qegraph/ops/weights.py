@@ -77,6 +77,13 @@ def _weight_only_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     return rates.aten_call + max(_macs(snapshot, node) / rate, rates.traffic(snapshot, node.eclass, *node.children))
 
 
+def _dense(emission: Emission, x: Any, weight: tuple[int, ...]) -> Any:
+    """A single column is contiguous for torch whatever its stride, which the kernel asks for all the same."""
+    if weight[1] == 1:
+        return emission.call((aten.clone.default, {"memory_format": torch.contiguous_format}), x)
+    return emission.call(aten.contiguous.default, x)
+
+
 @word("WeightOnly", _weight_only_cost)
 def emit_weight_only(emission: Emission, node: ENode) -> fx.Node:
     """The kernel takes matrices, and reads all three of them as dense."""
@@ -85,8 +92,8 @@ def emit_weight_only(emission: Emission, node: ENode) -> fx.Node:
     operand = emission.node(x.number)
     if len(x_shape) != 2:
         operand = emission.call(aten.reshape.default, operand, [-1, emission.snapshot.shape[w.number][1]])
-    dense = operand if emission.dense(x.number, False) else emission.call(aten.contiguous.default, operand)
-    weight = emission.buffer("w_codes", emission.constant(w.number).contiguous())
+    dense = operand if emission.dense(x.number, False) else _dense(emission, operand, emission.snapshot.shape[w.number])
+    weight = emission.buffer("w_codes", emission.constant(w.number).clone(memory_format=torch.contiguous_format))
     scales = emission.buffer("w_scale", emission.constant(s.number).contiguous())
     product = emission.call(aten._weight_int8pack_mm.default, dense, weight, scales)
     if len(x_shape) == 2:

@@ -12,6 +12,7 @@ from qegraph.compile_rules import match_table
 from qegraph.encode import encode
 from qegraph.lang.rule import Rule
 from qegraph.program import Program
+from qegraph.ready import fresh
 from qegraph.saturate import Budget, saturate, size
 from qegraph.workshop.findings import Finding
 from qegraph.workshop.subjects import CHAINS, MODELS, models
@@ -76,8 +77,9 @@ class Saturated:
         key = (name, tuple(map(id, rules)))
         if key not in self._sizes:
             with torch.no_grad():
-                engine, _ = encode(self.programs[name])
-                ended = saturate(engine, rules, self._budget)
+                engine = fresh(rules)
+                encode(self.programs[name], engine)
+                ended = saturate(engine, self._budget)
             rows = engine.sizes()
             matched = frozenset(rule.name for rule in rules if rows.get(match_table(rule)))
             self._sizes[key] = Size(size(engine), ended.limit, matched)
