@@ -67,7 +67,8 @@ class _Values:
 
     def _computed(self, node: ENode) -> torch.Tensor | None:
         if node.op == "Leaf":
-            return self._constants.get(self._names[node.args[0]])
+            constant = self._constants.get(self._names[node.args[0]])
+            return None if constant is None else constant.detach()
         is_call = node.op == "Moved" and node.args[0].name == "Rearrange"
         if node.op not in MEANINGS or is_call or not self._snapshot.constants.issuperset(node.children):
             return None
