@@ -101,6 +101,14 @@ def _factors(d: Draft) -> Value:
     return d.call(aten.mul.Tensor, y, d.constant(d.normal(8).abs() + 0.5)) if d.chance(0.7) else y
 
 
+def _integer_product(d: Draft) -> Value:
+    """A product of int8 codes as integers, then floats with their scales."""
+    codes = d.keep(quantize(d, d.floats(2), QP(0.05, 0, -128, 127, torch.int8)))
+    matrix = torch.randint(-127, 128, (codes.shape[1], 8), dtype=torch.int8, generator=d.generator)
+    y = d.call(aten.to.dtype, d.call(aten._int_mm.default, codes, d.constant(matrix)), torch.float32)
+    return d.call(aten.mul.Tensor, y, d.constant(d.normal(8).abs() * 0.001 + 0.0005))
+
+
 def _viewed_bias(d: Draft) -> Value:
     """A linear by rows, put back into shape before its bias is added."""
     x = read(d, 3)
@@ -142,6 +150,7 @@ OPS: dict[str, Callable[[Draft], Value]] = {
     "joined-weight": _joined_weight,
     "viewed-weight": _viewed_weight,
     "factors": _factors,
+    "integer-product": _integer_product,
     "viewed-bias": _viewed_bias,
     "tanh-gate": _tanh_gate,
     "pooled-codes": _pooled_codes,
