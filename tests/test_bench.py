@@ -284,6 +284,13 @@ def test_tunings_are_no_default_and_the_best_is_named(subject: Subject, monkeypa
     assert (outcome.note, outcome.counts.int8_gemms) == ("plain", 2)
 
 
+def test_a_tuning_that_is_wrong_is_not_the_best(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = iter([True, False])
+    monkeypatch.setattr("qegraph.bench.compiled._TUNINGS", {"fast": {}, "right": {}})
+    monkeypatch.setattr("qegraph.bench.compiled.is_wrong", lambda *_: next(verdicts))
+    assert _measure(subject, "inductor-tuned").outcomes["inductor-tuned"].note == "right; wrong: fast"
+
+
 def test_compiling_is_timed_from_an_empty_cache(subject: Subject) -> None:
     folders: list[str] = []
 

@@ -381,6 +381,22 @@ def test_fastest_variant_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     assert any(each.startswith("compiled: 2 linear: 2 int8") for each in caplog.messages)
 
 
+def test_variant_that_is_wrong_is_left_out(monkeypatch: pytest.MonkeyPatch, given: Given) -> None:
+    """As Inductor's templates are for some linears: see tests/BUGS.md."""
+    compile_graph = _dynamo.compile_graph
+
+    def faulty(module: fx.GraphModule, inputs: Sequence[Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
+        code = compile_graph(module, inputs, settings)
+        if settings.get("max_autotune"):
+            return lambda *args: [each + 1.0 for each in code(*args)]
+        return lambda *args: (time.sleep(0.002), code(*args))[1]
+
+    monkeypatch.setattr(_dynamo, "compile_graph", faulty)
+    model = perceptron()
+    with pytest.warns(UserWarning, match="tuned: Inductor's code is wrong and left out: templates"):
+        b.agrees(model, compiled(model, {**INT8, **TUNED}), [rows()])  # pyright: ignore[reportArgumentType]
+
+
 # ---- reports
 
 

@@ -70,7 +70,8 @@ class _Values:
             constant = self._constants.get(self._names[node.args[0]])
             return None if constant is None else constant.detach()
         is_call = node.op == "Moved" and node.args[0].name == "Rearrange"
-        if node.op not in MEANINGS or is_call or not self._snapshot.constants.issuperset(node.children):
+        is_symbolic = any(size < 0 for size in self._snapshot.shape.get(node.eclass, ()))
+        if node.op not in MEANINGS or is_call or is_symbolic or not self._snapshot.constants.issuperset(node.children):
             return None
         args = list(map(self._decoded, node.args))
         if any(isinstance(each, _Unknown) for each in args):

@@ -16,6 +16,7 @@ from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._inductor.utils import fresh_cache
 from torch.fx import Graph
 
+from qegraph.compiling.tuned import is_wrong
 from qegraph.timing import interleave
 
 from .counts import Counts, count, total
@@ -77,19 +78,29 @@ def inductor(subject: Subject) -> Built:
 
 
 def inductor_tuned(subject: Subject) -> Built:
-    """The fastest of Inductor's tunings for this model; the note says which. `seconds` is that one's alone."""
+    """The fastest of Inductor's tunings for this model that is right; the note says which, and which are wrong.
+
+    `seconds` is that one's alone.
+    """
     built: dict[str, Built] = {}
     problems: list[Exception] = []
+    wrong: list[str] = []
+    wanted = subject.quantized(*subject.fresh())
     for name, options in _TUNINGS.items():
         try:
-            built[name] = _frozen(subject, options)
+            made = _frozen(subject, options)
+            if is_wrong(made.run(*subject.fresh()), wanted):
+                wrong.append(name)
+            else:
+                built[name] = made
         except Exception as problem:  # not every tuning compiles every model
             problems.append(problem)
     if not built:
-        raise problems[0]
+        raise problems[0] if problems else AssertionError(f"Inductor's results are wrong: {', '.join(wrong)}")
     timings = interleave({name: _call(each.run, subject) for name, each in built.items()}, _TUNING_ROUNDS)
     best = min(built, key=lambda name: timings[name].median)
-    return Built(built[best].run, built[best].counts, built[best].seconds, best)
+    note = f"{best}; wrong: {', '.join(wrong)}" if wrong else best
+    return Built(built[best].run, built[best].counts, built[best].seconds, note)
 
 
 def _call(run: Runner, subject: Subject) -> Callable[[], object]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import fx
 
-from qegraph._torch import hint
+from qegraph._torch import hint, pytree
 from qegraph.compiling.hand_over import Settings
 from qegraph.compiling.inductor import Made, compile_default, compile_with
 from qegraph.emit import META
@@ -21,26 +23,34 @@ from qegraph.timing import interleave
 _CPP: Settings = {"cpp_wrapper": True}
 _TEMPLATES: Settings = {**_CPP, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
 _ROUNDS = 7
+_GROSS = 0.02
+"""Share of the largest result that roundings, amplified, don't differ by in the mean."""
 
 
 def fastest(optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels, inputs: Sequence[Any]) -> Made:
     """What takes least time on these inputs; `optimised` gives the graph with either kind of operators.
 
-    A variant that can't be compiled is left out, which is logged; the default one must compile.
+    A variant that can't be compiled is left out, which is logged; the default one must compile. So is one that computes
+    something else than the default one, with a warning: some of Inductor's templates do.
     """
     arguments = [hint(each) if isinstance(each, torch.SymInt) else each for each in inputs]
     fast = optimised(kernels)
     with progress("tuning", lines=False) as tell:
         tell("compiling: default")
         made = {"default": compile_default(fast, kernels, inputs)}
+        results = made["default"].code(*arguments)
         for name, other, settings in _variants(fast, optimised, kernels):
             tell(f"compiling: {name}")
             try:
-                made[name] = compile_with(other, inputs, settings)
-                made[name].code(*arguments)
+                variant = compile_with(other, inputs, settings)
+                found = variant.code(*arguments)
             except Exception as error:  # whatever Inductor raises for settings it can't serve this graph with
-                made.pop(name, None)
                 LOGGER.info("tuned: %s left out: %s: %s", name, type(error).__name__, error)
+                continue
+            if is_wrong(found, results):
+                warnings.warn(f"tuned: Inductor's code is wrong and left out: {name}", stacklevel=2)
+            else:
+                made[name] = variant
         tell("timing")
         timings = interleave({name: _call(each.code, arguments) for name, each in made.items()}, _ROUNDS)
     best = min(timings, key=lambda name: timings[name].median)
@@ -52,14 +62,27 @@ def _variants(
     fast: fx.GraphModule, optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels
 ) -> Iterator[tuple[str, fx.GraphModule, Settings]]:
     """Besides the default one. Inductor's GEMM templates are for linears, and take the place of torch's operators only.
+    Where convolutions are the most, what the others gain isn't worth the minutes.
 
     Ours have the C++ wrapper by default.
     """
     if kernels == "onednn":
         yield "cpp_wrapper", fast, _CPP
     report: Report = fast.meta[META]
-    if not any(each.kind == "conv" for each in report.contractions):
+    kinds = Counter(each.kind for each in report.contractions)
+    if kinds["linear"] > kinds["conv"]:
         yield "templates", fast if kernels == "onednn" else optimised("onednn"), _TEMPLATES
+
+
+def is_wrong(found: Any, wanted: Any) -> bool:
+    """Results differ from others by more than roundings can make them: in the mean, by 2 % of the largest."""
+    pairs = zip(pytree.tree_leaves(found), pytree.tree_leaves(wanted), strict=True)
+    return any(_is_off(one, other) for one, other in pairs if isinstance(other, torch.Tensor) and other.numel())
+
+
+def _is_off(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    one, other = found.double().nan_to_num(), wanted.double().nan_to_num()
+    return float((one - other).abs().mean()) > _GROSS * float(other.abs().max())
 
 
 def _call(code: Callable[..., Any], arguments: Sequence[Any]) -> Callable[[], object]:

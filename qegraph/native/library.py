@@ -64,7 +64,6 @@ def unavailable() -> str | None:
     return None
 
 
-@functools.cache
 def path() -> Path:
     """The library of the operators, built if it isn't there; that it can be is known from `unavailable`."""
     return _built(_onednn())
