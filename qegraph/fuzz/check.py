@@ -291,6 +291,8 @@ def _fired(found: Search) -> dict[str, int]:
 _MOVES = frozenset({"reshape", "permute", "contiguous", "clone", "expand", "unsqueeze", "squeeze"})
 """What emission puts around kernels whose form wants it; the next e-graph sees these calls, and may need fewer."""
 
+_SPELLED = {"_to_copy": "to"}
+"""Two names of one operator."""
 
 _FOLDED = frozenset({"quantize_per_tensor", "dequantize_per_tensor", "to"})
 """Of a constant that the first result has computed: the second one computes these, too."""
@@ -307,4 +309,4 @@ def _not_settled(once: fx.GraphModule, again: fx.GraphModule) -> str:
 def _calls(module: fx.GraphModule) -> Counter[str]:
     """Without moves."""
     names = (operator_name(node.target) for node in module.graph.nodes if node.op == "call_function")
-    return Counter(name for name in names if name not in _MOVES)
+    return Counter(_SPELLED.get(name, name) for name in names if name not in _MOVES)
