@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -42,7 +43,8 @@ def speedup(slow: Timing, fast: Timing) -> float:
 def interleave(variants: Mapping[str, Call], rounds: int, minimum: float = MINIMUM_SECONDS) -> dict[str, Timing]:
     """Time every variant once per round, `rounds` times; a sample repeats its call for at least `minimum` seconds.
 
-    The first variant of a round moves on by one each time, so that none always follows the same neighbour.
+    Each round has an order of its own, the same in every run, so that none always follows the same neighbour, which
+    leaves the caches as it likes them and threads that may not be at rest yet.
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
@@ -51,11 +53,12 @@ def interleave(variants: Mapping[str, Call], rounds: int, minimum: float = MINIM
     for call in variants.values():
         for _ in range(_WARMUP_CALLS):
             call()
-    for turn in range(rounds):
-        start = turn % len(names) if names else 0
-        for name in names[start:] + names[:start]:
+    order = random.Random(0)
+    for _ in range(rounds):
+        order.shuffle(names)
+        for name in names:
             samples[name].append(_sample(variants[name], minimum))
-    return {name: Timing(tuple(each)) for name, each in samples.items()}
+    return {name: Timing(tuple(samples[name])) for name in variants}
 
 
 def _sample(call: Call, minimum: float) -> float:

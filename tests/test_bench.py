@@ -57,11 +57,15 @@ def _measure(subject: Subject, *variants: str) -> Result:
     return measure("tiny", subject, Settings(rounds=2, samples=3, variants=variants), lambda _: None)
 
 
-def test_variants_take_turns_from_a_moving_start() -> None:
+def test_variants_take_turns_in_changing_order() -> None:
     calls: list[str] = []
-    timings = interleave({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=3, minimum=0.0)
-    assert "".join(calls) == "aabbcc" + "abc" + "bca" + "cab"
-    assert all(len(each.samples) == 3 for each in timings.values())
+    timings = interleave({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=20, minimum=0.0)
+    assert "".join(calls[:6]) == "aabbcc"
+    rounds = ["".join(calls[at : at + 3]) for at in range(6, len(calls), 3)]
+    assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
+    neighbours = {pair for each in rounds for pair in (each[:2], each[1:])}
+    assert len(neighbours) == 6, "each has followed each"
+    assert list(timings) == ["a", "b", "c"] and all(len(each.samples) == 20 for each in timings.values())
 
 
 def test_speedup_cancels_load_that_slows_whole_rounds() -> None:
