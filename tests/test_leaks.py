@@ -118,11 +118,12 @@ def test_compiled_graphs_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
             compiled(each)
         torch.compiler.reset()
 
+    others = held()["compiled graphs"]  # of tests before
     call()
     before = held()
     for _ in range(3):
         call()
-    assert held() == before and before["compiled graphs"] == 0
+    assert held() == before and before["compiled graphs"] <= others
 
 
 @pytest.mark.zoo
