@@ -169,13 +169,13 @@ def test_a_damaged_library_of_operators(tmp_path: Path, monkeypatch: pytest.Monk
     made.write_bytes(b"\x7fELF, and then nothing")
     monkeypatch.setattr(library, "_onednn", lambda: Path())
     monkeypatch.setattr(library, "_built", lambda _: made)
-    library.unavailable.cache_clear()
+    library.loaded.cache_clear()
     try:
         assert f"delete it to have it built anew: Could not load this library: {made}" in str(native.unavailable())
         with pytest.raises(qegraph.QegraphError, match="delete it"):
             qegraph.optimize(perceptron(), kernels="native")
     finally:
-        library.unavailable.cache_clear()
+        library.loaded.cache_clear()
 
 
 def test_any_changed_byte_of_a_saved_module(tmp_path: Path) -> None:

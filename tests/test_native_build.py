@@ -20,9 +20,9 @@ from qegraph.native import library
 @pytest.fixture(autouse=True)
 def asked_again() -> Iterator[None]:
     """The answer is kept for the process."""
-    library.unavailable.cache_clear()
+    library.loaded.cache_clear()
     yield
-    library.unavailable.cache_clear()
+    library.loaded.cache_clear()
 
 
 @pytest.fixture

@@ -51,22 +51,31 @@ def load() -> bool:
     return unavailable() is None
 
 
-@functools.cache
 def unavailable() -> str | None:
     """Why there are no operators of our own in this process, and what to do about it; None if there are."""
+    found = loaded()
+    return found if isinstance(found, str) else None
+
+
+def path() -> Path:
+    """The library that is loaded; for callers that know from `unavailable` that there is one."""
+    found = loaded()
+    assert isinstance(found, Path), found
+    return found
+
+
+@functools.cache
+def loaded() -> Path | str:
+    """The library of the operators, built if it wasn't there; or why there is none."""
     try:
-        torch.ops.load_library(str(path()))
+        library = _built(_onednn())
+        torch.ops.load_library(str(library))
     except _Missing as reason:
         return str(reason)
     except OSError as problem:
         return f"the operators' library can't be loaded, delete it to have it built anew: {problem}"
     describe_operators()
-    return None
-
-
-def path() -> Path:
-    """The library of the operators, built if it isn't there; that it can be is known from `unavailable`."""
-    return _built(_onednn())
+    return library
 
 
 def _onednn() -> Path:
