@@ -7,10 +7,12 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from torch import fx
 from torch._library.utils import is_impure
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
@@ -20,6 +22,8 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv, statically_known_tru
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.fx.traceback import preserve_node_meta
 from torch.utils import _pytree as pytree
+from torch.utils._sympy.interp import sympy_interp
+from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the module warns that it moves to torchao, which registers the same operators
@@ -35,6 +39,7 @@ __all__ = [
     "ShapeEnv",
     "Signature",
     "codegen_of",
+    "computed_size",
     "enter_autocast",
     "exit_autocast",
     "has_cpu_kernel",
@@ -56,6 +61,7 @@ __all__ = [
     "signature",
     "split_arguments",
     "storage_key",
+    "symbols_of",
     "trace_functional",
     "traced_name",
     "unset_fake_temporarily",
@@ -220,6 +226,19 @@ def known_size(size: torch.SymInt) -> int | None:
     """
     number = hint(size)
     return number if number is not None and statically_known_true(size == number) else None
+
+
+def symbols_of(size: torch.SymInt) -> AbstractSet[str]:
+    """The names of the symbols that a size is computed from."""
+    return {str(symbol) for symbol in size.node.expr.free_symbols}
+
+
+def computed_size(size: torch.SymInt, symbols: Mapping[str, fx.Node]) -> fx.Node:
+    """Nodes that compute a size from its symbols, which are nodes of the graph they are added to; the last one."""
+    expression = size.node.expr
+    proxies = {symbol: fx.Proxy(symbols[str(symbol)]) for symbol in expression.free_symbols}
+    found: fx.Proxy = sympy_interp(PythonReferenceAnalysis, proxies, expression)
+    return found.node
 
 
 def quantizer_decompositions() -> Mapping[OpOverload, Callable[..., Any]]:

@@ -10,6 +10,7 @@ from torch import fx
 
 from qegraph._torch import OpOverload, is_guards_module, split_arguments
 from qegraph.capture_call import Attribute, Method
+from qegraph.emit_sizes import Sizes
 from qegraph.encode import Encoder
 from qegraph.evidence import Evidence
 from qegraph.extract import Selection
@@ -50,9 +51,11 @@ class Emitter:
         self._packed: dict[Any, fx.Node] = {}
         self._buffers: dict[int, fx.Node] = {}
         self._inputs: dict[int, fx.Node] = {}
+        self._sizes = Sizes(self.graph, encoder, self._inputs)
         self._permuted = _permuted(snapshot)
         self._operands: dict[int, tuple[int, ...]] = {}
         self._constants: dict[int, torch.Tensor | None] = {}
+        self._taken = {name.split(".")[0] for name in (*program.constants, *program.modules)}
 
     def run(self) -> fx.GraphModule:
         for value in self.program.values:
@@ -66,7 +69,7 @@ class Emitter:
         self.current = None
         self.graph.output(map_refs(self.program.output, self._output))
         self.graph.set_codegen(self.program.codegen)
-        self.graph.eliminate_dead_code(is_impure_node=_keep)
+        self.graph.eliminate_dead_code(is_impure_node=self._is_kept)
         module = fx.GraphModule(self.root, self.graph, self.program.class_name)
         self.graph.lint()
         return module.eval() if not any(m.training for m in self.program.modules.values()) else module
@@ -99,6 +102,14 @@ class Emitter:
         if fresh and isinstance(node, fx.Node) and node.op in ("placeholder", "get_attr"):
             return self.graph.call_function(aten.clone.default, (node,))
         return node
+
+    def _is_kept(self, node: fx.Node) -> bool:
+        """Everything selected is needed; only what joined concatenations and packed weights left unread goes."""
+        if node.op in ("placeholder", "output"):
+            return True
+        if node.op == "call_module":
+            return node not in self._packed.values()
+        return node.target is not aten.cat.default and node.is_impure()
 
     # -- what emitters ask ---------------------------------------------------------------------------------------------
 
@@ -165,31 +176,26 @@ class Emitter:
     def buffer(self, name: str, tensor: torch.Tensor) -> fx.Node:
         """A constant of our own; one node per tensor."""
         if id(tensor) not in self._buffers:
-            unique = f"_{name}_{len(self._buffers)}"
-            self._buffers[id(tensor)] = self._fetch(unique, tensor, None)
+            self._buffers[id(tensor)] = self._fetch(self._unique(f"_{name}_", len(self._buffers)), tensor, None)
         return self._buffers[id(tensor)]
 
     def packed(self, make: Callable[[], torch.nn.Module], key: Any) -> fx.Node:
         """The packed weight; one module per weight and way of packing."""
         if key not in self._packed:
-            name = f"packed_{len(self._packed)}"
+            name = self._unique("packed_", len(self._packed))
             self.root.add_module(name, make())
             self._packed[key] = self.graph.call_module(name)
         return self._packed[key]
 
-    def sizes(self, dims: tuple[int, ...]) -> list[Any]:
-        return [self._size(d) for d in dims]
+    def _unique(self, prefix: str, number: int) -> str:
+        """A name that no attribute of the source has: a result that is optimized again has names of ours."""
+        while f"{prefix}{number}" in self._taken:
+            number += 1
+        self._taken.add(f"{prefix}{number}")
+        return f"{prefix}{number}"
 
-    def _size(self, dim: int) -> Any:
-        """A symbolic dim is read off an input that has it; one that none has is left to `reshape` as -1."""
-        if dim >= 0:
-            return dim
-        for index, node in self._inputs.items():
-            shape = getattr(self.value(index).fake, "shape", ())
-            for axis, d in enumerate(self.encoder.dims(shape)):
-                if d == dim:
-                    return self.graph.call_function(aten.sym_size.int, (node, axis))
-        return -1
+    def sizes(self, dims: tuple[int, ...]) -> list[Any]:
+        return [self._sizes.of(dim) for dim in dims]
 
     def shared(self, eclass: int) -> bool:
         """More than one e-node reads the value."""
@@ -324,12 +330,3 @@ def _permuted(snapshot: Snapshot) -> Mapping[int, tuple[int, tuple[int, ...]]]:
 def _plain_meta(value: Value) -> Mapping[str, Any]:
     meta = {key: value.meta[key] for key in ("stack_trace", "nn_module_stack", "source_fn_stack") if key in value.meta}
     return {**meta, "val": value.fake}
-
-
-def _keep(node: fx.Node) -> bool:
-    """Everything selected is needed; only what joined concatenations and packed weights left unread goes."""
-    if node.op in ("placeholder", "output"):
-        return True
-    if node.op == "call_module":
-        return not str(node.target).startswith("packed_")
-    return node.target is not aten.cat.default and node.is_impure()

@@ -23,8 +23,8 @@ Fact = tuple[str, tuple[Any, ...], Any]
 class Encoder:
     """Reads values into terms; implements `qegraph.ops.table.Reading`.
 
-    `read` has the term of every value so far. Symbolic dims get negative ids, equal expressions the same one; equal
-    pure opaque calls get the same uid.
+    `read` has the term of every value so far. Symbolic dims get negative ids, equal expressions the same one (`symbols`
+    and `symbolic` have them); equal pure opaque calls get the same uid.
     """
 
     def __init__(self, program: Program) -> None:
@@ -32,6 +32,7 @@ class Encoder:
         self.facts: list[Fact] = []
         self.read: list[Expr] = []
         self.symbols: dict[str, int] = {}
+        self.symbolic: dict[int, torch.SymInt] = {}
         self._sizes: dict[str, int | None] = {}
         self._uids: dict[Any, int] = {}
         self._constants: dict[int, int] = {}
@@ -64,8 +65,11 @@ class Encoder:
         name = str(size)
         if name not in self._sizes:
             self._sizes[name] = known_size(size)
-        known = self._sizes[name]
-        return self.symbols.setdefault(name, -1 - len(self.symbols)) if known is None else known
+        if (known := self._sizes[name]) is not None:
+            return known
+        number = self.symbols.setdefault(name, -1 - len(self.symbols))
+        self.symbolic.setdefault(number, size)
+        return number
 
     def fact(self, relation: str, *arguments: Any, value: Any = None) -> None:
         """A row of a relation, or the value of a function."""

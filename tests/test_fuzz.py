@@ -320,6 +320,37 @@ def test_what_reads_by_place_has_dense_operands(name: str, dense: Any) -> None:
     assert torch.equal(qegraph.optimize(module, (x,))(x), module(x))
 
 
+def test_a_kernel_is_called_again_on_a_column_that_was_copied_for_it() -> None:
+    """A column is contiguous for torch whatever its stride, which the kernel asks for all the same."""
+
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        copied = graph.call_function(aten.clone.default, (x,), {"memory_format": torch.contiguous_format})
+        return READS_BY_PLACE["int8pack"](graph, copied)
+
+    module = graph_of(build, {"w": torch.randint(-9, 9, (8, 1), dtype=torch.int8), "s": torch.rand(8)})
+    x = torch.randn(1, 3).t()
+    assert torch.equal(qegraph.optimize(module, (x,))(x), module(x))
+
+
+def test_sizes_that_no_input_has_are_computed() -> None:
+    class Longer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = torch.nn.Buffer(torch.randn(8))
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            longer = torch.nn.functional.pad(x, (0, 0, 1, 2))
+            return longer + self.bias.expand(longer.shape[0], 8) * 2, self.bias.expand(3, 2 * x.shape[0], 8)
+
+    x = torch.randn(4, 8)
+    exported = torch.export.export(Longer(), (x,), dynamic_shapes=({0: torch.export.Dim("rows")},)).module()
+    fast = qegraph.optimize(exported, (x,))
+    twice = qegraph.optimize(fx.GraphModule(fast, fast.graph), (x,))
+    for x in (torch.randn(2, 8), torch.randn(7, 8)):
+        for found in (fast(x), twice(x)):
+            assert all(map(torch.equal, found, exported(x)))
+
+
 def test_a_mean_that_keeps_its_dims_has_no_view() -> None:
     module = graph_of(lambda graph, x: graph.call_function(aten.mean.dim, (x, [2, 3], True)))
     fast = qegraph.optimize(module, (torch.randn(2, 3, 4, 4),))

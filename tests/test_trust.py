@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from builders import Linear, fq, net
+from builders import Linear, checked, fq, has, int8_first, net
 from torch import Tensor, fx
 
 import qegraph
@@ -77,6 +77,24 @@ def test_an_edited_result_is_searched_again() -> None:
     fast.recompile()
     twice = qegraph.optimize(fast, (x,), require="int8")
     assert torch.equal(twice(x)[0], fast(x)[0]) and sum("relu" in str(node.target) for node in twice.graph.nodes) < 2
+
+
+def test_the_sources_names_stay_its_own() -> None:
+    """A constant of ours took the name, and so the place, of one that the source had, as results of ours have."""
+    x = torch.randn(4, 24)
+    gm = net(lambda linear, x: linear(fq(x)), [Linear()], [x])
+    names = [str(node.target) for node in qegraph.optimize(gm, cost=int8_first).graph.nodes]
+    ours = [name for name in names if name.startswith(("packed_", "_"))]
+    assert ours
+    output = gm.graph.output_node()
+    (node,) = output.all_input_nodes
+    with gm.graph.inserting_before(output):
+        for number, name in enumerate(ours, 2):
+            gm.register_buffer(name, torch.full((1,), float(number)))
+            node = gm.graph.call_function(torch.ops.aten.add.Tensor, (node, gm.graph.get_attr(name)))
+    output.args = ((node,),)
+    gm.recompile()
+    assert has(checked(gm, [x]), "qlinear") == 1
 
 
 # -- determinism -------------------------------------------------------------------------------------------------------

@@ -90,11 +90,14 @@ def _laid_out(emission: Emission, eclass: int, item: Ref) -> Any:
         return node
     if any(isinstance(each, torch.SymInt) for each in (*fake.shape, *fake.stride())):
         return node
-    asked = made.target in (aten.clone.default, aten.contiguous.default)
+    copied = made.target is aten.clone.default
+    asked = copied or made.target is aten.contiguous.default
     for layout in (torch.contiguous_format, torch.channels_last)[: 2 if fake.dim() == 4 else 1]:
         if fake.is_contiguous(memory_format=layout):
             if not asked and emission.dense(eclass, layout is torch.channels_last):
                 return node
+            if copied or fake.shape[-1:] == (1,):  # for torch, a single column is contiguous whatever its stride
+                return emission.call((aten.clone.default, {"memory_format": layout}), node)
             options = {} if layout is torch.contiguous_format else {"memory_format": layout}
             return emission.call((aten.contiguous.default, options), node)
     return node
