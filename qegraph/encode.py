@@ -13,6 +13,7 @@ from qegraph.engine import Engine
 from qegraph.lang.terms import CONSTRUCTORS, Expr, Tensor, Tensors
 from qegraph.lang.vocabulary import leaf, opaque
 from qegraph.ops import reader_of
+from qegraph.ops.leaves import reads_by_place
 from qegraph.program import Program, Ref, Value, map_refs, operands
 from qegraph.torch_names import dtype_name
 
@@ -105,9 +106,8 @@ class Encoder:
         return self._constants.setdefault(id(self.program.constants[value.target]), value.index)
 
     def _opaque(self, value: Value) -> Expr:
-        uid = value.index
-        if value.pure:
-            uid = self.call_id(value)
+        # what reads by place is emitted as this call, whose operands lie as they do, and not as one that is equal
+        uid = self.call_id(value) if value.pure and not reads_by_place(value.target) else value.index
         items = tuple(Tensor("N", (index,)) for index in operands(value))
         return opaque(uid, Tensors("vec-of", items) if items else Tensors("vec-empty", ()))
 

@@ -332,6 +332,19 @@ def test_a_kernel_is_called_again_on_a_column_that_was_copied_for_it() -> None:
     assert torch.equal(qegraph.optimize(module, (x,))(x), module(x))
 
 
+def test_kernels_that_read_by_place_are_called_each_as_it_was() -> None:
+    """Two calls that are equal but for their operands are one call of the e-graph: it was the first one's, twice."""
+
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        rows = graph.call_function(aten.permute.default, (x, [1, 0]))
+        copied = graph.call_function(aten.contiguous.default, (rows,))
+        first, second = (graph.call_function(aten.as_strided.default, (each, [8], [1])) for each in (x, copied))
+        return graph.call_function(aten.cat.default, ([first, second],))
+
+    module, x = graph_of(build), torch.randn(4, 16)
+    assert torch.equal(qegraph.optimize(module, (x,))(x), module(x))
+
+
 def test_sizes_that_no_input_has_are_computed() -> None:
     class Longer(torch.nn.Module):
         def __init__(self) -> None:

@@ -44,7 +44,7 @@ def emit_opaque(emission: Emission, node: ENode) -> fx.Node:
     """The source node again, unchanged, reading what its operands have become."""
     value = emission.value(node.args[0])
     operands = iter(node.args[1])
-    by_place = _reads_by_place(value.target)
+    by_place = reads_by_place(value.target)
 
     def operand(item: Any) -> Any:
         if not isinstance(item, Ref):
@@ -71,7 +71,7 @@ _BY_INDEX = ("aten", "prims", "quantized_decomposed", "quantized", "qegraph", "o
 """Namespaces of operators whose results don't depend on strides, but for those above."""
 
 
-def _reads_by_place(target: Any) -> bool:
+def reads_by_place(target: Any) -> bool:
     """The operator may look at how its operands lie in memory, of which the e-graph knows nothing."""
     if not isinstance(target, OpOverload):
         return False
