@@ -42,6 +42,7 @@ __all__ = [
     "computed_size",
     "enter_autocast",
     "exit_autocast",
+    "fixed_symbols",
     "has_cpu_kernel",
     "has_side_effect",
     "hint",
@@ -239,6 +240,12 @@ def computed_size(size: torch.SymInt, symbols: Mapping[str, fx.Node]) -> fx.Node
     proxies = {symbol: fx.Proxy(symbols[str(symbol)]) for symbol in expression.free_symbols}
     found: fx.Proxy = sympy_interp(PythonReferenceAnalysis, proxies, expression)
     return found.node
+
+
+def fixed_symbols(mode: FakeTensorMode) -> AbstractSet[str]:
+    """The symbols that stand for something else by now, in a graph whose guards are settled; none in others."""
+    shapes = mode.shape_env
+    return {str(symbol) for symbol in shapes.replacements} if shapes is not None and shapes.frozen else frozenset()
 
 
 def quantizer_decompositions() -> Mapping[OpOverload, Callable[..., Any]]:

@@ -8,13 +8,25 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph._torch import FakeTensor, FakeTensorMode, ShapeEnv, is_guards_module, pytree, sets_grad_mode
+from qegraph._torch import (
+    FakeTensor,
+    FakeTensorMode,
+    OpOverload,
+    ShapeEnv,
+    fixed_symbols,
+    is_guards_module,
+    pytree,
+    sets_grad_mode,
+)
 from qegraph.capture_call import Call, where
-from qegraph.errors import CaptureError
+from qegraph.errors import CaptureError, Unsupported
 from qegraph.inputs import flat_inputs
 from qegraph.program import Ref
+from qegraph.torch_names import quantized_decomposed
 
 _SHAPE_KEYS = ("val", "example_value")
+_QUANTIZE = (quantized_decomposed.quantize_per_tensor, quantized_decomposed.quantize_per_channel)
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class FakeRunner:
@@ -59,22 +71,31 @@ class FakeRunner:
     def call(self, node: fx.Node, call: Call, values: Sequence[Any]) -> Any:
         """What `call`, made by `node`, returns for the fake operands `values` (indexed by `Ref.index`).
 
-        Raises `CaptureError` when it can't run on fake values and the graph recorded none.
+        Raises `CaptureError` when it can't run on fake values and the graph recorded none, and `Unsupported` when a
+        symbolic size would be a number from here on, although the graph was exported for others.
         """
         if sets_grad_mode(call.target):
             return None  # running it would change the caller's mode
         if "unbacked_bindings" in node.meta and self._is_known(node):
             return node.meta["val"]  # a new run would make new symbols for the same data-dependent sizes
 
-        def read(ref: Ref) -> Any:
-            return values[ref.index]
+        widens = isinstance(call.target, OpOverload) and call.target.overloadpacket in _QUANTIZE
 
+        def read(ref: Ref) -> Any:
+            value = values[ref.index]
+            # torch's own kernel for fake values widens, too, but takes symbolic sizes for what they happen to be
+            return value.float() if widens and isinstance(value, torch.Tensor) and value.dtype in _HALF else value
+
+        fixed = fixed_symbols(self.mode)
         try:
-            return call.run(read)
+            found = call.run(read)
         except Exception as error:
             if self._is_known(node):
                 return node.meta["val"]
             raise CaptureError(f"{where(node)} can't run on fake values: {type(error).__name__}: {error}") from error
+        if more := fixed_symbols(self.mode) - fixed:
+            raise Unsupported(f"{where(node)}: its kernel for fake values fixes {', '.join(sorted(more))} to a number")
+        return found
 
     def module(self, node: fx.Node, module: torch.nn.Module, call: Call, values: Sequence[Any]) -> Any:
         """What a sub-module returns, its parameters and buffers replaced by fakes for the run; guards are not run."""

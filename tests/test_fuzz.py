@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import OUT, QP, Conv, fq, int8_first, kinds, net
+from builders import OUT, QP, Conv, fq, int8_first, kinds, net, q
 from mutants import MUTANTS
 from torch import Tensor, fx
 
@@ -362,6 +362,44 @@ def test_sizes_that_no_input_has_are_computed() -> None:
     for x in (torch.randn(2, 8), torch.randn(7, 8)):
         for found in (fast(x), twice(x)):
             assert all(map(torch.equal, found, exported(x)))
+
+
+def test_half_codes_of_any_batch() -> None:
+    """Torch's own kernel for fake values took the symbolic size for the one that the graph was exported with."""
+
+    class Codes(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return q(x.flatten(1, 2))
+
+    x = torch.randn(3, 2, 2).half()
+    exported = torch.export.export(Codes(), (x,), dynamic_shapes=({0: torch.export.Dim("rows")},)).module()
+    fast = qegraph.optimize(exported, (x,))
+    for x in (torch.randn(2, 2, 2).half(), torch.randn(7, 2, 2).half()):
+        assert torch.equal(fast(x), exported(x))
+
+
+def test_an_operator_that_fixes_a_size() -> None:
+    """Its kernel for fake values is wrong; nothing can be said of the sizes behind it, so the graph is kept."""
+    fixes = False
+
+    @torch.library.custom_op("qegraph_test_sizes::copied", mutates_args=())
+    def copied(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @copied.register_fake
+    def _(x: Tensor) -> Tensor:
+        return x.new_empty([int(size) if fixes else size for size in x.shape])
+
+    class Copied(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return copied(x.flatten(1, 2)) + 1
+
+    x = torch.randn(3, 2, 2)
+    exported = torch.export.export(Copied(), (x,), dynamic_shapes=({0: torch.export.Dim("rows")},)).module()
+    fixes = True
+    fast = qegraph.optimize(exported, (x,))
+    assert "copied.default" in str(qegraph.explain(fast)) and "fixes s" in str(qegraph.explain(fast))
+    assert fast(torch.randn(5, 2, 2)).shape == (5, 4)
 
 
 def test_a_mean_that_keeps_its_dims_has_no_view() -> None:

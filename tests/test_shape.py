@@ -64,7 +64,7 @@ LAYERS = (
 
 def layer(module: str) -> int:
     first = module.split(".")[0]
-    group = "capture" if first.startswith(("capture", "functionalize")) else first
+    group = "capture" if first.startswith(("capture", "functionalize")) else "emit" if first == "emit_sizes" else first
     return next(i for i, names in enumerate(LAYERS) if group in names)
 
 

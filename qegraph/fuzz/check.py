@@ -288,8 +288,8 @@ def _fired(found: Search) -> dict[str, int]:
     return dict(Counter((*made, *merged)))
 
 
-_MOVES = frozenset({"reshape", "permute", "contiguous", "clone", "expand", "unsqueeze", "squeeze"})
-"""What emission puts around kernels whose form wants it; the next e-graph sees these calls, and may need fewer."""
+_MOVES = frozenset({"reshape", "permute", "contiguous", "clone", "expand", "unsqueeze", "squeeze", "sym_size"})
+"""What emission puts around kernels whose form wants it, and sizes; the next e-graph may need fewer of them."""
 
 _SPELLED = {"_to_copy": "to"}
 """Two names of one operator."""
