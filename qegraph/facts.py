@@ -213,7 +213,7 @@ def statements() -> Iterator[str]:
     exact = (_EXACT_HERE, _INTEGER) if adds_in_32_bits() else (_EXACT_BELOW_128,)
     texts = (_DATA, _TENSORS, _CONSTANTS, _KERNEL, _SIBLINGS, _FLOAT8, *exact)
     lines = [*(line for text in texts for line in text.splitlines()), *_permuted_shapes(), *_reductions()]
-    lines += [*_per_output(), *_not_empty(), *_pads_well()]
+    lines += [*_per_output(), *_not_empty(), *_pads_well(), *_steps_inside()]
     for number, line in enumerate(filter(None, lines)):
         body, _, head = line.partition(" => ")
         yield f'(rule ({body}) ({head}) :ruleset {RULESET} :name "fact-{number}")'
@@ -288,6 +288,18 @@ def _pads_well() -> Iterator[str]:
         dims = " ".join(f"(<= (vec-get pd {i}) (* (vec-get dl {i}) (- (vec-get v {i + 2}) 1)))" for i in range(rank))
         windows = f"(= k (Conv st pd dl g)) (= {rank} (vec-length pd)) (= v (shape w))"
         yield f"{product} {windows} {dims} => (pads-well k q w)"
+
+
+def _steps_inside() -> Iterator[str]:
+    """No step of a window is longer than the image, or it has no steps; sizes that aren't known are negative."""
+    product = "(= e (Gemm k (Dequantize x q t) (Dequantize w p u) b))"
+    yield f"{product} (= k (Linear)) => (steps-inside k x w)"
+    for rank in (1, 2, 3):
+        steps = (f"(* (- (vec-get dl {i}) 1) (- (vec-get v {i + 2}) 1))" for i in range(rank))
+        longer = (f"(- (vec-get dl {i}) (vec-get a {i + 2}))" for i in range(rank))
+        dims = " ".join(f"(<= (min {each} {more}) 0)" for each, more in zip(steps, longer, strict=True))
+        sizes = f"(= k (Conv st pd dl g)) (= {rank} (vec-length dl)) (= v (shape w)) (= a (shape x))"
+        yield f"{product} {sizes} (= {rank + 2} (vec-length a)) {dims} => (steps-inside k x w)"
 
 
 def _quoted(text: str) -> str:

@@ -72,7 +72,7 @@ def gemm_int8(k: Kind, x: Tensor, qx: QParams, w: Tensor, qw: QParams, b: Tensor
         rewrite(gemm(k, dequantize(x, qx, d), dequantize(w, qw, d), b))
         .to(cast(qgemm(k, x, qx, w, qw, b, nothing(), absent(), identity(), FLOAT), d))
         .when(*kernel_reads_activation(k, x, qx), *kernel_reads_weight(qx, w, qw))
-        .when(kernel_adds_bias(w, b), kernel_pads(k, qx, w))
+        .when(kernel_adds_bias(w, b), *kernel_pads(k, x, qx, w))
     )
 
 

@@ -48,13 +48,24 @@ def not_empty(x: Tensor) -> Guard:
     )
 
 
-def kernel_pads(kind: Kind, qx: QParams, w: Tensor) -> Guard:
-    """Found by proof: with a zero point and windows wholly in the padding, the kernel reads memory nobody wrote."""
-    return Guard(
-        "windows-touch",
-        "with a zero point every window must touch the image: what the kernel computes for others is garbage",
-        (f"(pads-well {kind} {qx} {w})",),
-        fix="pad by less than the window, or quantize the activation with zero point 0",
+def kernel_pads(kind: Kind, x: Tensor, qx: QParams, w: Tensor) -> tuple[Guard, ...]:
+    """Found by proof: with a zero point and windows wholly in the padding, the kernel reads memory nobody wrote.
+
+    Found by fuzzing: where a window steps over the whole image, it reads memory that isn't there.
+    """
+    return (
+        Guard(
+            "windows-touch",
+            "with a zero point every window must touch the image: what the kernel computes for others is garbage",
+            (f"(pads-well {kind} {qx} {w})",),
+            fix="pad by less than the window, or quantize the activation with zero point 0",
+        ),
+        Guard(
+            "steps-inside",
+            "a dilated window must not step over the whole image, whose size must be known: the process dies (D35)",
+            (f"(steps-inside {kind} {x} {w})",),
+            fix="dilate by no more than the image's size",
+        ),
     )
 
 

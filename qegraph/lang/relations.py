@@ -32,6 +32,7 @@ DECLARATIONS = """
 (relation exact-here (T Q))
 (relation not-empty (T))
 (relation pads-well (K Q T))
+(relation steps-inside (K T T))
 (relation from-accumulator (T))
 (relation absorbs (T))
 (relation sums-rows (String))
