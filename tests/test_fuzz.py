@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import OUT, QP, Conv, fq, int8_first, kinds, net, q
+from builders import OUT, QP, Conv, checked, fq, has, int8_first, kinds, net, q, stays_float
 from mutants import MUTANTS
 from torch import Tensor, fx
 
@@ -362,6 +362,19 @@ def test_sizes_that_no_input_has_are_computed() -> None:
     for x in (torch.randn(2, 8), torch.randn(7, 8)):
         for found in (fast(x), twice(x)):
             assert all(map(torch.equal, found, exported(x)))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_a_window_that_steps_over_the_image_stays_float(dims: int) -> None:
+    """oneDNN's convolution reads memory that isn't there; where it steps inside, it is called."""
+    for dilation, size in ((3, 2), (3, 3)):
+        x = torch.randn(1, 8, *[size] * dims)
+        options = {"dilation": dilation, "padding": 3}
+        gm = net(lambda conv, x: conv(fq(x, QP(0.031, 0))), [Conv(dims, kernel=3, options=options)], [x])
+        if size < dilation:
+            assert "step over" in stays_float(qegraph.optimize(gm, cost=int8_first))
+        else:
+            assert has(checked(gm, [x]), "qconv") == 1
 
 
 def test_half_codes_of_any_batch() -> None:
