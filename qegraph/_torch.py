@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._library.utils import is_impure
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
@@ -40,6 +41,7 @@ __all__ = [
     "Signature",
     "codegen_of",
     "computed_size",
+    "enable_python_dispatcher",
     "enter_autocast",
     "exit_autocast",
     "fixed_symbols",

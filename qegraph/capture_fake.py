@@ -11,8 +11,8 @@ from torch import fx
 from qegraph._torch import (
     FakeTensor,
     FakeTensorMode,
-    OpOverload,
     ShapeEnv,
+    enable_python_dispatcher,
     fixed_symbols,
     is_guards_module,
     pytree,
@@ -22,11 +22,8 @@ from qegraph.capture_call import Call, where
 from qegraph.errors import CaptureError, Unsupported
 from qegraph.inputs import flat_inputs
 from qegraph.program import Ref
-from qegraph.torch_names import quantized_decomposed
 
 _SHAPE_KEYS = ("val", "example_value")
-_QUANTIZE = (quantized_decomposed.quantize_per_tensor, quantized_decomposed.quantize_per_channel)
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class FakeRunner:
@@ -79,16 +76,13 @@ class FakeRunner:
         if "unbacked_bindings" in node.meta and self._is_known(node):
             return node.meta["val"]  # a new run would make new symbols for the same data-dependent sizes
 
-        widens = isinstance(call.target, OpOverload) and call.target.overloadpacket in _QUANTIZE
-
         def read(ref: Ref) -> Any:
-            value = values[ref.index]
-            # torch's own kernel for fake values widens, too, but takes symbolic sizes for what they happen to be
-            return value.float() if widens and isinstance(value, torch.Tensor) and value.dtype in _HALF else value
+            return values[ref.index]
 
         fixed = fixed_symbols(self.mode)
         try:
-            found = call.run(read)
+            with enable_python_dispatcher():  # torch's own kernels keep sizes symbolic only under it
+                found = call.run(read)
         except Exception as error:
             if self._is_known(node):
                 return node.meta["val"]

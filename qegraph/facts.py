@@ -130,7 +130,6 @@ _CONSTANTS = f"""
 (= e (Cast x t)) (constant x) => (constant e)
 (= e (Moved (View a) x)) (constant x) => (constant e)
 (= e (Moved (Permute a) x)) (constant x) => (constant e)
-(= e (Moved (Expand a) x)) (constant x) => (constant e)
 (= e (Cat x y d)) (constant x) (constant y) => (constant e)
 (= e (Product x c)) (constant x) (constant c) => (constant e)
 (= e (Total x c)) (constant x) (constant c) => (constant e)
@@ -213,7 +212,7 @@ def statements() -> Iterator[str]:
     exact = (_EXACT_HERE, _INTEGER) if adds_in_32_bits() else (_EXACT_BELOW_128,)
     texts = (_DATA, _TENSORS, _CONSTANTS, _KERNEL, _SIBLINGS, _FLOAT8, *exact)
     lines = [*(line for text in texts for line in text.splitlines()), *_permuted_shapes(), *_reductions()]
-    lines += [*_per_output(), *_not_empty(), *_pads_well(), *_steps_inside()]
+    lines += [*_per_output(), *_not_empty(), *_pads_well(), *_steps_inside(), *_spread()]
     for number, line in enumerate(filter(None, lines)):
         body, _, head = line.partition(" => ")
         yield f'(rule ({body}) ({head}) :ruleset {RULESET} :name "fact-{number}")'
@@ -300,6 +299,13 @@ def _steps_inside() -> Iterator[str]:
         dims = " ".join(f"(<= (min {each} {more}) 0)" for each, more in zip(steps, longer, strict=True))
         sizes = f"(= k (Conv st pd dl g)) (= {rank} (vec-length dl)) (= v (shape w)) (= a (shape x))"
         yield f"{product} {sizes} (= {rank + 2} (vec-length a)) {dims} => (steps-inside k x w)"
+
+
+def _spread() -> Iterator[str]:
+    """A constant expanded to known sizes is one; sizes that aren't known are negative."""
+    for rank in range(1, 7):
+        known = " ".join(f"(>= (vec-get a {i}) 0)" for i in range(rank))
+        yield f"(= e (Moved (Expand a) x)) (constant x) (= {rank} (vec-length a)) {known} => (constant e)"
 
 
 def _quoted(text: str) -> str:

@@ -361,6 +361,11 @@ def test_float_weights_are_packed_by_inductor(given: Given) -> None:
 TUNED = {"mode": "tuned", "kernels": "onednn"}
 
 
+def gated() -> Net:
+    """With pointwise code behind a linear, which a template runs with it."""
+    return Net(lambda m, n, x: n(fq(m(fq(x)) * x[:, :16], OUT)), [Linear(), Linear(16, 8)])
+
+
 def test_fastest_variant_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def compile_graph(module: fx.GraphModule, inputs: Sequence[Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
         if settings.get("max_autotune"):
@@ -373,7 +378,7 @@ def test_fastest_variant_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest
         return call
 
     monkeypatch.setattr(_dynamo, "compile_graph", compile_graph)
-    model = perceptron()
+    model = gated()
     with caplog.at_level(logging.INFO, logger="qegraph"):
         b.agrees(model, compiled(model, {**INT8, **TUNED}), [rows()])  # pyright: ignore[reportArgumentType]
     assert "tuned: templates left out: NotImplementedError: no such kernel" in caplog.messages
@@ -392,7 +397,7 @@ def test_variant_that_is_wrong_is_left_out(monkeypatch: pytest.MonkeyPatch, give
         return lambda *args: (time.sleep(0.002), code(*args))[1]
 
     monkeypatch.setattr(_dynamo, "compile_graph", faulty)
-    model = perceptron()
+    model = gated()
     with pytest.warns(UserWarning, match="tuned: Inductor's code is wrong and left out: templates"):
         b.agrees(model, compiled(model, {**INT8, **TUNED}), [rows()])  # pyright: ignore[reportArgumentType]
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import READS_INT8, full_range
 from mutants import CRASHES, MUTANTS, Mutant
 
 from qegraph.load_rules import shipped
@@ -34,6 +35,8 @@ def test_there_are_many() -> None:
 @pytest.mark.parametrize("mutant", ALL, ids=[each.rule.name for each in ALL])
 def test_is_refuted(mutant: Mutant) -> None:
     (proof,) = prove([mutant.rule], stop=True)
+    if not READS_INT8 and proof.outcome == "not run":
+        pytest.skip(str(proof))
     assert proof.refuted, str(proof)
     assert any(re.search(mutant.reason, each) for each in proof.reasons), proof.reasons
 
@@ -44,6 +47,7 @@ def test_one_that_takes_its_process_down_is_refuted() -> None:
     assert re.search(CRASHES.reason, proof.reasons[0])
 
 
+@full_range
 def test_scripts_show_the_difference(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.py" for name in SCRIPTS]
     for path, proof in zip(paths, prove([named(name).rule for name in SCRIPTS], stop=True), strict=True):

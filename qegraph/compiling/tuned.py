@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from qegraph._torch import hint, pytree
+from qegraph._torch import OpOverload, hint, pytree
 from qegraph.compiling.hand_over import Settings
 from qegraph.compiling.inductor import Made, compile_default, compile_with
 from qegraph.emit import META
@@ -21,7 +21,13 @@ from qegraph.report import Report
 from qegraph.timing import interleave
 
 _CPP: Settings = {"cpp_wrapper": True}
-_TEMPLATES: Settings = {**_CPP, "max_autotune": True, "max_autotune_gemm_backends": "CPP,ATEN"}
+_TEMPLATES: Settings = {**_CPP, "max_autotune": True, "max_autotune_gemm_backends": "CPP"}
+_BESIDE = " beside operators"
+"""Of a variant that is tried if the one without it can't be: not every product has a template. To compile each of the
+others twice, to time it beside torch's operator, takes Inductor twice as long.
+"""
+
+_LINEARS = ("onednn::qlinear_pointwise", "qegraph::qlinear")
 _ROUNDS = 7
 _GROSS = 0.5
 """Of the norm of a result: roundings, amplified by a deep graph, may make a tenth of it, what is wrong makes all."""
@@ -40,6 +46,8 @@ def fastest(optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels, in
         made = {"default": compile_default(fast, kernels, inputs)}
         results = made["default"].code(*arguments)
         for name, other, settings in _variants(fast, optimised, kernels):
+            if name.removesuffix(_BESIDE) in made:
+                continue
             tell(f"compiling: {name}")
             try:
                 variant = compile_with(other, inputs, settings)
@@ -61,17 +69,26 @@ def fastest(optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels, in
 def _variants(
     fast: fx.GraphModule, optimised: Callable[[Kernels], fx.GraphModule], kernels: Kernels
 ) -> Iterator[tuple[str, fx.GraphModule, Settings]]:
-    """Besides the default one. Inductor's GEMM templates are for linears, and take the place of torch's operators only.
-    Where convolutions are the most, what the others gain isn't worth the minutes.
+    """Besides the default one. Ours have the C++ wrapper by default.
 
-    Ours have the C++ wrapper by default.
+    Inductor's GEMM templates are for linears, and take the place of torch's operators only. By themselves they are no
+    faster than ours; what they gain is the pointwise code behind a product, which they run while it is in the cache.
+    Where there is none, or convolutions are the most, that isn't worth the minutes.
     """
     if kernels == "onednn":
         yield "cpp_wrapper", fast, _CPP
     report: Report = fast.meta[META]
     kinds = Counter(each.kind for each in report.contractions)
-    if kinds["linear"] > kinds["conv"]:
-        yield "templates", fast if kernels == "onednn" else optimised("onednn"), _TEMPLATES
+    if kinds["linear"] > kinds["conv"] and any(map(_leads_to_pointwise, fast.graph.nodes)):
+        other = fast if kernels == "onednn" else optimised("onednn")
+        yield "templates", other, _TEMPLATES
+        yield f"templates{_BESIDE}", other, {**_TEMPLATES, "max_autotune_gemm_backends": "CPP,ATEN"}
+
+
+def _leads_to_pointwise(node: fx.Node) -> bool:
+    """Is a call of a linear kernel whose result goes into a pointwise operator."""
+    is_linear = isinstance(node.target, OpOverload) and node.target.name().startswith(_LINEARS)
+    return is_linear and any(torch.Tag.pointwise in getattr(user.target, "tags", ()) for user in node.users)
 
 
 def is_wrong(found: Any, wanted: Any) -> bool:

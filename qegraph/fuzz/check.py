@@ -294,7 +294,7 @@ _MOVES = frozenset({"reshape", "permute", "contiguous", "clone", "expand", "unsq
 _SPELLED = {"_to_copy": "to"}
 """Two names of one operator."""
 
-_FOLDED = frozenset({"quantize_per_tensor", "dequantize_per_tensor", "to"})
+_FOLDED = frozenset({"quantize_per_tensor", "dequantize_per_tensor", "to", "cat"})
 """Of a constant that the first result has computed: the second one computes these, too."""
 
 

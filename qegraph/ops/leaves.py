@@ -88,10 +88,10 @@ def _laid_out(emission: Emission, eclass: int, item: Ref) -> Any:
     fake = made.fake
     if made.kind != "call" or not isinstance(fake, torch.Tensor) or fake.layout != torch.strided:
         return node
-    if any(isinstance(each, torch.SymInt) for each in (*fake.shape, *fake.stride())):
-        return node
     copied = made.target is aten.clone.default
     asked = copied or made.target is aten.contiguous.default
+    if any(isinstance(each, torch.SymInt) for each in (*fake.shape, *fake.stride())):
+        return emission.call((made, made.kwargs), node, *made.args[1:]) if asked else node
     for layout in (torch.contiguous_format, torch.channels_last)[: 2 if fake.dim() == 4 else 1]:
         if fake.is_contiguous(memory_format=layout):
             if not asked and emission.dense(eclass, layout is torch.channels_last):
