@@ -212,7 +212,7 @@ def statements() -> Iterator[str]:
     exact = (_EXACT_HERE, _INTEGER) if adds_in_32_bits() else (_EXACT_BELOW_128,)
     texts = (_DATA, _TENSORS, _CONSTANTS, _KERNEL, _SIBLINGS, _FLOAT8, *exact)
     lines = [*(line for text in texts for line in text.splitlines()), *_permuted_shapes(), *_reductions()]
-    lines += [*_per_output(), *_not_empty(), *_pads_well(), *_steps_inside(), *_spread()]
+    lines += [*_per_output(), *_not_empty(), *_pads_well(), *_windows(), *_spread()]
     for number, line in enumerate(filter(None, lines)):
         body, _, head = line.partition(" => ")
         yield f'(rule ({body}) ({head}) :ruleset {RULESET} :name "fact-{number}")'
@@ -289,16 +289,38 @@ def _pads_well() -> Iterator[str]:
         yield f"{product} {windows} {dims} => (pads-well k q w)"
 
 
-def _steps_inside() -> Iterator[str]:
-    """No step of a window is longer than the image, or it has no steps; sizes that aren't known are negative."""
+def _windows() -> Iterator[str]:
+    """What oneDNN's convolutions get right; sizes that aren't known are negative.
+
+    steps-inside  no step of a window is longer than the image, or it has no steps, as it must in three dims.
+    deep-enough   an image in three dims isn't padded at both sides of a depth of 1.
+    wide-enough   a window that moves on by more than 1 in the last dim does so at least once, or moves in no other.
+    """
     product = "(= e (Gemm k (Dequantize x q t) (Dequantize w p u) b))"
-    yield f"{product} (= k (Linear)) => (steps-inside k x w)"
+    yield f"{product} (= k (Linear)) => (steps-inside k x w) (deep-enough k x) (wide-enough k x w)"
     for rank in (1, 2, 3):
-        steps = (f"(* (- (vec-get dl {i}) 1) (- (vec-get v {i + 2}) 1))" for i in range(rank))
-        longer = (f"(- (vec-get dl {i}) (vec-get a {i + 2}))" for i in range(rank))
-        dims = " ".join(f"(<= (min {each} {more}) 0)" for each, more in zip(steps, longer, strict=True))
         sizes = f"(= k (Conv st pd dl g)) (= {rank} (vec-length dl)) (= v (shape w)) (= a (shape x))"
-        yield f"{product} {sizes} (= {rank + 2} (vec-length a)) {dims} => (steps-inside k x w)"
+        given, last = f"{product} {sizes} (= {rank + 2} (vec-length a))", rank - 1
+        steps = [f"(* (- (vec-get dl {i}) 1) (- (vec-get v {i + 2}) 1))" for i in range(rank)]
+        longer = [f"(- (vec-get dl {i}) (vec-get a {i + 2}))" for i in range(rank)]
+        inside = [f"(min {each} {more})" for each, more in zip(steps, longer, strict=True)] if rank < 3 else steps
+        yield f"{given} {' '.join(f'(<= {each} 0)' for each in inside)} => (steps-inside k x w)"
+        padded = "(<= (min (vec-get pd 0) (- 2 (vec-get a 2))) 0)" if rank == 3 else ""
+        yield f"{given} {padded} => (deep-enough k x)"
+        elsewhere = "0"
+        for i in range(last):
+            elsewhere = f"(+ {elsewhere} {_moves(i, at_most=False)})"
+        strided = f"(* (- (vec-get st {last}) 1) (- (vec-get v {last + 2}) 1))"
+        none = f"(- 1 {_moves(last, at_most=True)})"
+        yield f"{given} (<= (min (* {strided} {elsewhere}) {none}) 0) => (wide-enough k x w)"
+
+
+def _moves(i: int, at_most: bool) -> str:
+    """How often a window moves on in a dim. Where its size isn't known: at most 0, or else something positive."""
+    size = f"(vec-get a {i + 2})"
+    room = f"(- (+ {size} (* 2 (vec-get pd {i}))) (+ 1 (* (vec-get dl {i}) (- (vec-get v {i + 2}) 1))))"
+    moves = f"(/ {room} (vec-get st {i}))"
+    return f"(* (max 0 (min 1 {size})) {moves})" if at_most else f"(max (- 1 {size}) {moves})"
 
 
 def _spread() -> Iterator[str]:

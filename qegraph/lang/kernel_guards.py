@@ -51,7 +51,7 @@ def not_empty(x: Tensor) -> Guard:
 def kernel_pads(kind: Kind, x: Tensor, qx: QParams, w: Tensor) -> tuple[Guard, ...]:
     """Found by proof: with a zero point and windows wholly in the padding, the kernel reads memory nobody wrote.
 
-    Found by fuzzing: where a window steps over the whole image, it reads memory that isn't there.
+    Found by fuzzing: the others. See `qegraph.facts` for what the sizes of images and results must be.
     """
     return (
         Guard(
@@ -62,9 +62,21 @@ def kernel_pads(kind: Kind, x: Tensor, qx: QParams, w: Tensor) -> tuple[Guard, .
         ),
         Guard(
             "steps-inside",
-            "a dilated window must not step over the whole image, whose size must be known: the process dies (D35)",
+            "a dilated window must not step over the image, whose size must be known: the process dies (D35)",
             (f"(steps-inside {kind} {x} {w})",),
-            fix="dilate by no more than the image's size",
+            fix="dilate by no more than the image's size; in three dims, not at all",
+        ),
+        Guard(
+            "deep-enough",
+            "a padded image in three dims must have a depth that is known and more than 1: what comes out is wrong",
+            (f"(deep-enough {kind} {x})",),
+            fix="use a convolution of two dims",
+        ),
+        Guard(
+            "wide-enough",
+            "the result of a strided convolution must be known to be wider than 1: a column comes out wrong (D36)",
+            (f"(wide-enough {kind} {x} {w})",),
+            fix="export with a fixed width, or move the narrow dim to another place",
         ),
     )
 

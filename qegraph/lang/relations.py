@@ -33,6 +33,8 @@ DECLARATIONS = """
 (relation not-empty (T))
 (relation pads-well (K Q T))
 (relation steps-inside (K T T))
+(relation deep-enough (K T))
+(relation wide-enough (K T T))
 (relation from-accumulator (T))
 (relation absorbs (T))
 (relation sums-rows (String))
