@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import torch
-from builders import OUT, QP, Conv, checked, fq, has, int8_first, kinds, net, q, stays_float
+from builders import OUT, QP, Conv, Weight, checked, fq, has, int8_first, kinds, net, q, stays_float, usual
 from mutants import MUTANTS
 from torch import Tensor, fx
 
 import qegraph
 from qegraph import cli
-from qegraph.coverage.parts import qd
+from qegraph.coverage.parts import Net, qd
 from qegraph.errors import QegraphError
 from qegraph.fuzz import KINDS, Finding, Program, Settings, Spelling, check, grow, script, shrunk
 from qegraph.fuzz.check import optimized
@@ -368,17 +368,59 @@ def test_sizes_that_no_input_has_are_computed() -> None:
             assert all(map(torch.equal, found, exported(x)))
 
 
-@pytest.mark.parametrize("dims", [1, 2, 3])
-def test_a_window_that_steps_over_the_image_stays_float(dims: int) -> None:
-    """oneDNN's convolution reads memory that isn't there; where it steps inside, it is called."""
-    for dilation, size in ((3, 2), (3, 3)):
-        x = torch.randn(1, 8, *[size] * dims)
-        options = {"dilation": dilation, "padding": 3}
-        gm = net(lambda conv, x: conv(fq(x, QP(0.031, 0))), [Conv(dims, kernel=3, options=options)], [x])
-        if size < dilation:
-            assert "step over" in stays_float(qegraph.optimize(gm, cost=int8_first))
-        else:
-            assert has(checked(gm, [x]), "qconv") == 1
+@dataclass(frozen=True)
+class Windows:
+    """Of a convolution with 8 channels; `reason` is the start of the guard's message, empty where int8 is right."""
+
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: int = 1
+    reason: str = ""
+
+
+STEPS, DEEP, WIDE = "a dilated window must not", "a padded image in three dims", "the result of a strided"
+WINDOWS = {
+    "steps over a row": Windows((2,), (3,), (1,), (3,), 3, STEPS),
+    "steps over an image": Windows((2, 5), (3, 1), (1, 1), (3, 0), 3, STEPS),
+    "steps inside a row": Windows((3,), (3,), (1,), (3,), 3),
+    "steps inside an image": Windows((3, 5), (3, 3), (1, 1), (3, 3), 3),
+    "steps inside a volume": Windows((4, 8, 8), (3, 3, 3), (1, 1, 1), (2, 2, 2), 2, STEPS),
+    "volume": Windows((4, 8, 8), (3, 3, 3), (2, 2, 2), (1, 1, 1)),
+    "flat volume": Windows((1, 8, 8), (1, 3, 3), (1, 1, 1), (0, 1, 1)),
+    "padded flat volume": Windows((1, 8, 8), (3, 3, 3), (1, 1, 1), (1, 1, 1), 1, DEEP),
+    "column": Windows((11, 3), (3, 3), (2, 2), (1, 0), 1, WIDE),
+    "column of a volume": Windows((3, 8, 1), (3, 3, 2), (2, 2, 2), (1, 0, 1), 1, WIDE),
+    "column of single steps": Windows((11, 3), (3, 3), (1, 1), (1, 0)),
+    "column of a narrow window": Windows((11, 1), (3, 1), (2, 2), (1, 0)),
+    "one patch": Windows((4, 4), (4, 4), (4, 4), (0, 0)),
+    "one number": Windows((3,), (3,), (2,), (0,)),
+}
+"""What oneDNN's convolutions get wrong, and what is next to it: tests/BUGS.md, D35 and D36."""
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_that_kernels_get_wrong_stay_float(name: str) -> None:
+    case = WINDOWS[name]
+    conv = Conv(len(case.image), kernel=1)
+    conv.weight = Weight(8, 8, *case.kernel)
+    conv.options = {"stride": case.stride, "padding": case.padding, "dilation": case.dilation}  # type: ignore[assignment]
+    x = torch.randn(2, 8, *case.image)
+    gm = net(lambda conv, x: conv(fq(x, usual(QP(0.031, 0)))), [conv], [x])
+    if case.reason:
+        assert stays_float(qegraph.optimize(gm, cost=int8_first)).startswith(case.reason)
+    else:
+        assert has(checked(gm, [x]), "qconv") == 1
+
+
+@pytest.mark.parametrize("is_strided", [False, True])
+def test_windows_of_any_width(is_strided: bool) -> None:
+    """A width that isn't known may be one that kernels get wrong."""
+    conv, x = Conv(2, options={"stride": 2} if is_strided else None), torch.randn(2, 8, 9, 9)
+    module = Net(lambda conv, x: conv(fq(x)), [conv])
+    exported = torch.export.export(module, (x,), dynamic_shapes=(({3: torch.export.Dim.AUTO},),)).module()
+    assert has(qegraph.optimize(exported, (x,), cost=int8_first), "qconv") == (not is_strided)
 
 
 def test_half_codes_of_any_batch() -> None:
