@@ -17,7 +17,7 @@ from qegraph.lang.rule import Rule
 from qegraph.saturate import declare
 
 _KEPT = 2
-"""Idle ones of a thread at most."""
+"""Idle ones at most."""
 
 _Key = tuple[tuple[str, ...], tuple[int, ...]]
 
@@ -31,16 +31,27 @@ class _Lent:
     engine: Engine
 
 
-class _Idle(threading.local):
-    """Of one thread, by how long they have been idle, the longest first."""
+class _Idle:
+    """Of the main thread, by how long they have been idle, the longest first. E-graphs can't be used, or even let go,
+    by another thread than the one that made them, and other threads end without notice: they get none that stays.
+    """
 
     def __init__(self) -> None:
-        self.lent: list[_Lent] = []
+        self._lent: list[_Lent] = []
 
     def taken(self, key: _Key) -> _Lent | None:
-        found = next((each for each in self.lent if each.key == key), None)
-        self.lent = [each for each in self.lent if each is not found]
+        found = next((each for each in self._lent if each.key == key), None) if _is_main() else None
+        if found is not None:
+            self._lent.remove(found)
         return found
+
+    def keep(self, lent: _Lent) -> None:
+        if _is_main():
+            self._lent = [*self._lent, lent][-_KEPT:]
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 _idle = _Idle()
@@ -56,7 +67,7 @@ def ready(rules: Sequence[Rule]) -> Generator[Engine]:
     lent = _idle.taken(key) or _Lent(key, tuple(rules), fresh(rules))
     with lent.engine.aside():
         yield lent.engine
-    _idle.lent = [*_idle.lent, lent][-_KEPT:]  # without one in which an error arose
+    _idle.keep(lent)  # without one in which an error arose
 
 
 def fresh(rules: Sequence[Rule]) -> Engine:

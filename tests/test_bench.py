@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from builders import full_range
 from torch import nn
 from torch._inductor import config as inductor_config
 from torch._inductor.decomposition import select_decomp_table
@@ -261,6 +262,7 @@ def test_what_is_not_installed_is_left_out_with_a_note(
     assert left_out.rows == (("tiny", peer, outcome.skipped),)
 
 
+@full_range
 def test_peers_quantize_the_float_module_and_leave_the_process_as_it_was(subject: Subject) -> None:
     for package in ("openvino", "nncf", "onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package, reason="the extra `peers` isn't installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from builders import full_range
 
 from qegraph import cli
 from qegraph.bench import Settings
@@ -13,6 +14,7 @@ def verdicts(decision: Decision, rounds: int) -> list[Verdict]:
     return list(decide(Settings(rounds=rounds), lambda _: None, decisions=[decision]))
 
 
+@full_range
 @pytest.mark.parametrize("decision", DECISIONS, ids=lambda decision: decision.name)
 def test_each_form_is_chosen_at_one_of_the_sizes(decision: Decision) -> None:
     """And is really another program: its cost differs."""
@@ -21,6 +23,7 @@ def test_each_form_is_chosen_at_one_of_the_sizes(decision: Decision) -> None:
     assert all(abs(one - other) > 0.01 * max(one, other) for one, other in (each.costs for each in made))
 
 
+@full_range
 @pytest.mark.zoo
 @pytest.mark.parametrize("decision", DECISIONS, ids=lambda decision: decision.name)
 def test_the_clock_agrees(decision: Decision) -> None:

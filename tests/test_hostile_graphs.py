@@ -330,7 +330,7 @@ CASES: Mapping[str, Case] = {
     "infinite scale": (into(QP(math.inf, 0)), Kept("its scale is inf, not positive and finite: no rule reads it")),
     "zero scale": (into(QP(0.0, 0)), Refused("'quantize_per_tensor'.*divides by its scale, which is 0; quantize the")),
     "negative scale": (into(QP(-0.1, 0)), Kept("its scale is -0.1, not positive.*quantize the model again")),
-    "zero point out of range": (into(QP(0.05, 300)), Kept("1 linear: 1 int8", 1)),
+    "zero point out of range": (into(QP(0.05, 300, 0, b.highest_exact_code())), Kept("1 linear: 1 int8", 1)),
     "zero point far out": (into(QP(0.05, 2**40)), Kept("its zero point is 1099511627776, far outside torch.uint8")),
     "quant_min > quant_max": (into(QP(0.05, 3, 200, 100)), Kept("its range is empty: 200..100", 1)),
     "range beyond the dtype": (

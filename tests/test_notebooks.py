@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import full_range
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
@@ -77,6 +78,7 @@ def test_it_ends_in_a_check_of_what_it_claims(path: Path) -> None:
     assert last.source.count("assert ") >= 4
 
 
+@full_range
 def test_the_first_answers_its_question() -> None:
     shown = ran("1-explore")
     assert "stages.2.body.1.0 adds the result of stages.2.shortcut.0, then applies relu" in shown
@@ -84,6 +86,7 @@ def test_the_first_answers_its_question() -> None:
     assert re.search(r"best -> sum alone: \d+\.\d -> \d+\.\d µs by cost, \d+ -> \d+ µs measured", shown)
 
 
+@full_range
 def test_the_guide_goes_from_new_to_faster() -> None:
     """Both rules of the guide, by what a user sees: written, proved, refuted without a guard, fired, measured, kept."""
     shown = ran("2-your-own-rule")
@@ -100,6 +103,7 @@ def test_the_guide_goes_from_new_to_faster() -> None:
     assert "proved " in shown and "the factor must be 2.0" in shown
 
 
+@full_range
 def test_the_third_plots_what_costs_are_worth() -> None:
     shown = ran("3-what-the-costs-believe")
     assert float(found(r"rank correlation of estimated costs and times: ([\d.]+)", shown)) > 0

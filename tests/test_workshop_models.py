@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 import torch
-from builders import OUT, Linear, dq, net, q
+from builders import OUT, Linear, dq, full_range, net, q
 from torch.nn import functional as F
 
 from qegraph.cli import main
@@ -25,6 +25,7 @@ def subject(name: str = "one linear") -> Subject:
     return Subject(name, graph, (x,))
 
 
+@full_range
 def test_what_is_kept_of_what_matches() -> None:
     (found,) = coverage([subject()], select(["default"]))
     assert found.model == "one linear" and list(found.firings) == [each.name for each in select(["default"])]
@@ -35,6 +36,7 @@ def test_what_is_kept_of_what_matches() -> None:
     assert "gelu-of-erf" in never([found]) and "post-op" not in never([found])
 
 
+@full_range
 def test_what_matches_and_is_not_kept() -> None:
     found = search(subject().program())
     floats = [inf if node.op == "QGemm" else 1.0 for node in found.snapshot.nodes]
@@ -51,6 +53,7 @@ def test_the_matrix() -> None:
     assert never([one, two]) == ["y"]
 
 
+@full_range
 def test_one_rule_with_and_without() -> None:
     found = ablate(by_name("post-op"), select(["default"]), subject(), rounds=3)
     assert found.firing == Firing(1, 1)
