@@ -236,12 +236,14 @@ def symbols_of(size: torch.SymInt) -> AbstractSet[str]:
     return {str(symbol) for symbol in size.node.expr.free_symbols}
 
 
-def computed_size(size: torch.SymInt, symbols: Mapping[str, fx.Node]) -> fx.Node:
-    """Nodes that compute a size from its symbols, which are nodes of the graph they are added to; the last one."""
+def computed_size(size: torch.SymInt, symbols: Mapping[str, fx.Node]) -> fx.Node | int:
+    """Nodes that compute a size from its symbols, which are nodes of the graph they are added to; the last one. A
+    number, where the size has become one.
+    """
     expression = size.node.expr
     proxies = {symbol: fx.Proxy(symbols[str(symbol)]) for symbol in expression.free_symbols}
-    found: fx.Proxy = sympy_interp(PythonReferenceAnalysis, proxies, expression)
-    return found.node
+    found: fx.Proxy | int = sympy_interp(PythonReferenceAnalysis, proxies, expression)
+    return found.node if isinstance(found, fx.Proxy) else int(found)
 
 
 def fixed_symbols(mode: FakeTensorMode) -> AbstractSet[str]:
