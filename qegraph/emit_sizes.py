@@ -26,14 +26,13 @@ class Sizes:
         """
         if dim >= 0:
             return dim
-        symbolic, places = self._encoder.symbolic, self._places
+        places, size = self._places, self._encoder.symbolic[dim]
         if dim in places:
             return self._read(*places[dim])
-        known = {str(symbolic[number]): number for number in places}
-        names = symbols_of(symbolic[dim])
-        if not names <= known.keys():
+        numbers = {name: self._encoder.symbols.get(name, 0) for name in symbols_of(size)}
+        if not places.keys() >= set(numbers.values()):
             return -1
-        return computed_size(symbolic[dim], {name: self._read(*places[known[name]]) for name in names})
+        return computed_size(size, {name: self._read(*places[number]) for name, number in numbers.items()})
 
     @functools.cached_property
     def _places(self) -> dict[int, tuple[fx.Node, int | None]]:

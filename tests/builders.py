@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
@@ -42,6 +42,7 @@ full_range = pytest.mark.skipif(
 )
 
 Make = Callable[..., GraphModule]
+Build = Callable[[fx.Graph, fx.Node], fx.Node]
 
 
 def net(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequence[Tensor]) -> GraphModule:
@@ -52,6 +53,13 @@ def net(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequen
 def decomposed(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequence[Tensor]) -> GraphModule:
     """The same with linears as mm, addmm, view, permute, expand and bmm."""
     return build(Net(function, parts), inputs, decompose=True, strict=False)
+
+
+def graph_of(build: Build, constants: dict[str, Tensor] | None = None) -> GraphModule:
+    """The graph of build(graph, input)."""
+    graph = fx.Graph()
+    graph.output(build(graph, graph.placeholder("x")))
+    return GraphModule(constants or {}, graph)
 
 
 def checked(gm: GraphModule, inputs: Sequence[Tensor], rel: float = 1e-5) -> GraphModule:
