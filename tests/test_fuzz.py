@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ from qegraph.load_rules import select
 from qegraph.progress import SILENT
 
 aten: Any = torch.ops.aten
-QUICK = 12
-"""Programs of the default run."""
+QUICK = 20
+"""Programs of one test."""
 
 UNSOUND = '''
 from qegraph.lang import Tensor, relu, rewrite, rule, unary
@@ -59,9 +59,10 @@ def examined(seeds: Sequence[int], settings: Settings) -> Counter[str]:
     return counts
 
 
-def test_programs_agree() -> None:
-    counts = examined(range(QUICK), Settings(shaken=2))
-    assert counts["decided"] >= 0.8 * QUICK and counts["undecided"] <= 0.05 * QUICK
+@pytest.mark.parametrize("first", range(0, 200, QUICK))
+def test_programs_agree(first: int) -> None:
+    counts = examined(range(first, first + QUICK), Settings(shaken=1, twice=first == 0))
+    assert counts["decided"] >= 0.7 * QUICK and counts["undecided"] <= 0.1 * QUICK
 
 
 @pytest.mark.zoo
@@ -237,9 +238,12 @@ def test_scripts_name_rules_by_text() -> None:
 
 
 def test_runs_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "state.json"
-    assert cli.main(["fuzz", "--programs", "2", "--seed", "5", "--resume", str(path)]) == 0
-    assert cli.main(["fuzz", "--programs", "1", "--resume", str(path)]) == 0
+    """And processes of their own find what this one does."""
+    path, here = tmp_path / "state.json", State(first=5, next=5)
+    assert cli.main(["fuzz", "--programs", "2", "--seed", "5", "--resume", str(path), "--processes", "2"]) == 0
+    run(here, SILENT, programs=2)
+    assert replace(load(path), seconds=0.0) == replace(here, seconds=0.0)
+    assert cli.main(["fuzz", "--programs", "1", "--resume", str(path), "--processes", "0"]) == 0
     state = load(path)
     assert (state.first, state.next, state.programs, state.findings) == (5, 8, 3, [])
     assert sum(state.kinds.values()) == sum(len(grow(seed).kinds) for seed in (5, 6, 7))
@@ -251,6 +255,14 @@ def test_findings_are_kept(tmp_path: Path, planted: Planted) -> None:
     run(state, SILENT, programs=1, settings=planted.settings, path=path)
     (found,) = load(path).findings
     assert found.seed == planted.seed and "relu" in found.script
+
+
+def test_a_program_that_takes_its_process_down_is_a_finding(tmp_path: Path) -> None:
+    rules, state = tmp_path / "deadly.py", State()
+    rules.write_text("import os\n\nos.abort()\n")
+    run(state, SILENT, programs=1, settings=Settings(rules=[str(rules)]), processes=1)
+    assert [(each.seed, each.what) for each in state.findings] == [(0, "the process running it died")]
+    assert state.next == 1 and "attempt(0, Settings(rules=" in state.findings[0].script
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 from qegraph.bench import show
 from qegraph.load_rules import select
 from qegraph.progress import progress
-from qegraph.timing import threads
 
 from .grow import KINDS
 from .run import run as run_programs
@@ -22,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hours", type=float, metavar="H", help="for so long, however many programs that is")
     parser.add_argument("--programs", type=int, metavar="N", help=f"at most so many (default {_PROGRAMS}, or no limit)")
     parser.add_argument("--seed", type=int, metavar="S", help="of the first program (default 0; one each, upwards)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="that run programs (default 1)")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from this state, and keep it there")
 
 
@@ -34,13 +34,11 @@ def run(args: argparse.Namespace) -> int:
         state.first = state.next = args.seed
     programs = args.programs if args.programs is not None or args.hours is not None else _PROGRAMS
     seconds = None if args.hours is None else args.hours * 3600
-    with threads(1), progress("fuzz", programs) as tell:
+    with progress("fuzz", programs) as tell:
         try:
-            run_programs(state, tell, programs, seconds, path=args.resume)
+            run_programs(state, tell, programs, seconds, path=args.resume, processes=args.processes)
         except KeyboardInterrupt:
             tell("interrupted")
-            if args.resume is not None:
-                state.save(args.resume)
     show(tables(state, list(KINDS), [rule.name for rule in select(None)]))
     for seed, what in state.undecided.items():
         print(f"undecided: seed {seed}: {what}")

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from qegraph.progress import Tell
 
-from .check import Finding, Settings, check
-from .draft import Program
-from .grow import grow
-from .respell import Spelling
-from .script import script
-from .shrink import shrunk
-from .state import Found, State
+from .attempt import Attempt, attempts
+from .check import Settings
+from .state import State
 
 _SAVED_EVERY = 20.0
 """Seconds."""
-_MANY = 20
-_SPELLINGS: Mapping[int, Spelling] = {
-    1: "decomposed", 3: "any batch", 5: "written out", 6: "decomposed", 8: "any batch",
-}  # fmt: skip
-"""By the last digit of the seed."""
 
 
 def run(
@@ -34,56 +24,42 @@ def run(
     seconds: float | None = None,
     settings: Settings | None = None,
     path: Path | None = None,
+    processes: int = 0,
 ) -> None:
     """Go on from `state.next`, changing `state` and keeping it at `path`: until so many programs have been run, or
-    seconds have passed, whichever is first.
+    seconds have passed, whichever is first. processes: see `attempts`.
     """
-    settings = settings or Settings()
-    begin, before, done = time.perf_counter(), state.seconds, 0
+    begin, before = time.perf_counter(), state.seconds
     saved = begin
-
-    def is_over() -> bool:
-        late = seconds is not None and time.perf_counter() - begin >= seconds
-        return late or (programs is not None and done >= programs)
-
-    while not is_over():
-        _one(state, settings, tell)
-        done += 1
-        now = time.perf_counter()
-        state.seconds = before + now - begin
-        tell.done(done)
-        if path is not None and now - saved > _SAVED_EVERY:
-            saved = now
+    seeds = count(state.next) if programs is None else range(state.next, state.next + programs)
+    results = attempts(seeds, settings or Settings(), processes)
+    try:
+        for done, each in enumerate(results, start=1):
+            _record(state, each, tell)
+            now = time.perf_counter()
+            state.seconds = before + now - begin
+            tell.done(done)
+            if path is not None and now - saved > _SAVED_EVERY:
+                saved = now
+                state.save(path)
+            if seconds is not None and now - begin >= seconds:
+                break
+    finally:
+        results.close()
+        if path is not None:
             state.save(path)
-    if path is not None:
-        state.save(path)
 
 
-def _settings(settings: Settings, seed: int) -> Settings:
-    """Of each ten programs one has many forms, and five are spelled otherwise than they were drawn."""
-    if seed % 10 == 0:
-        return replace(settings, shaken=max(settings.shaken, _MANY))
-    return replace(settings, spelling=_SPELLINGS.get(seed % 10, settings.spelling))
-
-
-def _one(state: State, settings: Settings, tell: Tell) -> None:
-    seed = state.next
-    program = grow(seed)
-    settings = _settings(settings, seed)
-    outcome = check(program, settings, seed)
-    state.next += 1
+def _record(state: State, attempt: Attempt, tell: Tell) -> None:
+    outcome = attempt.outcome
+    state.next = attempt.seed + 1
     state.programs += 1
     state.decided += outcome.decided
     state.forms += outcome.forms
-    state.kinds.update(program.kinds)
+    state.kinds.update(attempt.kinds)
     state.rules.update(Counter(outcome.fired.keys()))
     if outcome.undecided:
-        state.undecided[str(seed)] = outcome.undecided
-    if outcome.finding is not None:
-        tell(f"seed {seed}: {outcome.finding.form}: {outcome.finding.what[:200]}")
-        state.findings.append(_found(seed, program, outcome.finding, settings))
-
-
-def _found(seed: int, program: Program, finding: Finding, settings: Settings) -> Found:
-    smaller, what = shrunk(program, finding, settings)
-    return Found(seed, what.form, what.what, script(smaller, what, settings.rules, settings.spelling))
+        state.undecided[str(attempt.seed)] = outcome.undecided
+    if (found := attempt.found) is not None:
+        tell(f"seed {found.seed}: {found.form}: {found.what[:200]}")
+        state.findings.append(found)
