@@ -28,7 +28,7 @@ from builders import (
 from torch import Tensor, fx
 
 import qegraph
-from qegraph.coverage.parts import Net
+from qegraph.coverage.parts import Net, qd
 from qegraph.fuzz.check import optimized
 
 aten: Any = torch.ops.aten
@@ -124,6 +124,20 @@ def test_sizes_that_no_input_has_are_computed() -> None:
     for x in (torch.randn(2, 8), torch.randn(7, 8)):
         for found in (fast(x), twice(x)):
             assert all(map(torch.equal, found, exported(x)))
+
+
+def test_what_is_read_twice_is_no_chain_of_concatenations() -> None:
+    """Its cost said so where it could have been one, so the cheapest form of the cheapest form was another."""
+
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        params = (0.003, 101, 0, 255, torch.uint8)
+        codes = graph.call_function(qd.quantize_per_tensor.default, (x, *params))
+        read = graph.call_function(qd.dequantize_per_tensor.default, (codes, *params))
+        row = graph.call_function(aten.cat.default, ([read, read, read],))
+        return graph.call_function(aten.cat.default, ([row, row, x],))
+
+    x = torch.randn(2)
+    optimized(graph_of(build), (x,), None, "twice")
 
 
 @dataclass(frozen=True)

@@ -143,11 +143,14 @@ def _joins_codes(snapshot: Snapshot, node: ENode) -> bool:
 
 
 def _cat_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    """The left operand's bytes are already paid where it is itself a concatenation: the chain is emitted as one."""
-    left, right = node.args[0].number, node.args[1].number
+    """The left operand's bytes are already paid where it is itself a concatenation, and read by this one only: the
+    chain is emitted as one.
+    """
+    left, right, dim = node.args[0].number, node.args[1].number, node.args[2]
     if _joins_codes(snapshot, node):
         return 0.0
-    nested = any(snapshot.nodes[i].op == "Cat" for i in snapshot.classes[left])
+    chain = (snapshot.nodes[i] for i in snapshot.classes[left])
+    nested = left != right and any(each.op == "Cat" and each.args[2] == dim for each in chain)
     return 2 * rates.traffic(snapshot, right) + (0.1 if nested else rates.aten_call + 2 * rates.traffic(snapshot, left))
 
 
