@@ -113,6 +113,8 @@ class Draft:
         """The node of a call that may give several tensors; `item` takes one out."""
         try:
             result = op(*_tensors(args), **_tensors(kwargs))
+            if isinstance(result, Tensor) and not result.numel():
+                op(*_shapes(args), **_shapes(kwargs))  # kernels for real values don't check what is empty
         except (RuntimeError, NotImplementedError, IndexError, ValueError, AssertionError) as error:
             raise Refused(str(error)) from None
         if isinstance(result, Tensor) and not _is_sane(result):
@@ -178,6 +180,10 @@ def _is_sane(result: Tensor) -> bool:
 
 def _tensors(args: Any) -> Any:
     return _mapped(args, lambda value: value.tensor)
+
+
+def _shapes(args: Any) -> Any:
+    return _mapped(args, lambda value: value.tensor.to("meta"))
 
 
 def _nodes(args: Any) -> Any:
