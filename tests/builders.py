@@ -41,6 +41,9 @@ full_range = pytest.mark.skipif(
     not READS_INT8, reason="is about products of int8 or full-range uint8 activations, which stay float without VNNI"
 )
 
+RETURNS = pytest.mark.parametrize("quantized", [True, False], ids=["codes", "float"])
+"""What the graph of a test returns: see `out`."""
+Fn = Callable[..., Tensor]
 Make = Callable[..., GraphModule]
 Build = Callable[[fx.Graph, fx.Node], fx.Node]
 
@@ -53,6 +56,14 @@ def net(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequen
 def decomposed(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequence[Tensor]) -> GraphModule:
     """The same with linears as mm, addmm, view, permute, expand and bmm."""
     return build(Net(function, parts), inputs, decompose=True, strict=False)
+
+
+def rows(rank: int, features: int = 24) -> Tensor:
+    return torch.randn(*(2, 5, 3)[: rank - 1], features) * 2
+
+
+def out(x: Tensor, quantized: bool) -> Tensor:
+    return q(x, OUT) if quantized else x
 
 
 def graph_of(build: Build, constants: dict[str, Tensor] | None = None) -> GraphModule:

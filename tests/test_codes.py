@@ -36,11 +36,6 @@ Fn = Callable[[Tensor], Tensor]
 BOTH = pytest.mark.parametrize("p", [OUT, OUT_S8], ids=["u8", "s8"])
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 # -- duplicates
 
 

@@ -17,12 +17,6 @@ from torch._inductor import config as inductor_config
 
 import qegraph
 
-
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 NARROW = [QP(0.01, 60, 0, 127), QP(0.01, 3, -127, 127, torch.int8), QP(0.01, 100, 20, 200)]
 
 

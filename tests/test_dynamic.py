@@ -22,11 +22,6 @@ MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "dec
 EPS = 2.0**-23
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 HIGH = b.highest_exact_code()
 
 

@@ -33,11 +33,6 @@ SCALE, OUT_SCALE = 0.02, 0.05
 ROWS = [row for row in accepted() if row[2] == "float32" and row[1] in ("absent", "float32")]
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 def q8(x: Tensor, scale: float = SCALE) -> Tensor:
     return torch.ops.torchao.quantize_affine_float8_non_decomposed.default(x, torch.full([1], scale))
 

@@ -20,11 +20,6 @@ from qegraph import zoo
 DTYPES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 class _Autocast(nn.Module):
     def __init__(self, function: Callable[..., Any], parts: Sequence[nn.Module], dtype: torch.dtype) -> None:
         super().__init__()

@@ -18,11 +18,6 @@ from qegraph.pricing import default_cost
 from qegraph.snapshot import ENode, Snapshot
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 def made_dear(is_dear: Callable[[ENode], bool]) -> Callable[[Snapshot, ENode], float]:
     """The default cost, but a millisecond more for some e-nodes, and a second for contractions in floats."""
     return lambda snapshot, node: default_cost(snapshot, node) + 1e3 * is_dear(node) + 1e6 * (node.op == "Gemm")

@@ -21,11 +21,6 @@ from qegraph.saturate import Budget, saturate
 MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 def heads(count: int, *outs: QP | None, k: int = 24, n: int = 16, **options: Any) -> tuple[list[nn.Module], Any]:
     """`count` linears and a function that applies them to one activation and stores each as its `out`."""
 

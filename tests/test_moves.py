@@ -19,11 +19,6 @@ Fn = Callable[[Tensor], Tensor]
 INDEX = torch.tensor([3, 0, 3])
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 def image(channels: int = 8) -> Tensor:
     return torch.randn(2, channels, 6, 6)
 

@@ -14,11 +14,6 @@ ZERO_LOW = b.usual(QP(0.02, 0))
 MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 def norm(channels: int = 8) -> nn.Module:
     made = nn.BatchNorm2d(channels).eval()
     for tensor in (made.weight, made.bias, made.running_mean, made.running_var):

@@ -22,11 +22,6 @@ COMBINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.fixture
 def right(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the kernels passed their self-test."""

@@ -27,11 +27,6 @@ with warnings.catch_warnings():
 A, V = QP(1 / 255, 0), QP(0.02, 120)
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 def reference_bag(
     w: Tensor, indices: Tensor, offsets: Tensor, scale: Tensor, o_scale: float, mode: int, with_end: bool, dtype: Any
 ) -> Tensor:

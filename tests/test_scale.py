@@ -20,11 +20,6 @@ M, K, N = 200, 256, 512
 MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 class Quantized(nn.Module):
     """int8 weight (K, N), scales of its columns, a bias, the compensation for activations moved up by 128."""
 

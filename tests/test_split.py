@@ -28,11 +28,6 @@ K, N = 64, 512
 LINEAR = "qlinear_pointwise.default"
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 def stored(parts: Any, outs: tuple[QP, ...] = OWN) -> tuple[Tensor, ...]:
     return tuple(q(part, out) for part, out in zip(parts, outs, strict=True))
 

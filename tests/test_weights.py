@@ -28,11 +28,6 @@ K, N = 256, 320
 MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 class Codes(nn.Module):
     """An int8 weight and its scales, used as whatever dtype is asked for."""
 

@@ -28,11 +28,6 @@ WIDE = QP(0.001, 0, *b.WIDE[torch.int16], torch.int16)
 NEGATIVE = QP(-0.03, 113)
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 class Constant(nn.Module):
     """Calling it gives the tensor."""
 
