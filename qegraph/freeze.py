@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -66,17 +66,30 @@ class Freezer:
         self._literals: dict[tuple[str, Any], Any] = {}
         self._vectors: dict[tuple[Any, ...], Any] = {}
         self.index_of: dict[tuple[str, tuple[Any, ...]], int] = {}
+        self.given: frozenset[int] = frozenset()
 
     def _words(self) -> list[tuple[str, Table]]:
         return [(name, self.tables[name]) for name in CONSTRUCTORS if name in self.tables]
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, source: Iterable[Expr] = ()) -> Snapshot:
+        """source: the terms of the program's values. Their e-nodes come first: of forms that cost the same, the
+        program's own is the one extracted, so that what is optimal stays as it is.
+        """
         nodes: list[ENode] = []
         for name, table in self._words():
             if table.output_sort != "T":
                 continue
             for row in table.rows:
                 nodes.append(self._node(len(nodes), name, table, row))
+        given: list[int] = []
+        for term in source:
+            self._evaluate(term, {}, given, [])
+        first = frozenset(given)
+        order = sorted(range(len(nodes)), key=lambda index: (index not in first, index))
+        place = {index: position for position, index in enumerate(order)}
+        nodes = [replace(nodes[index], index=position) for position, index in enumerate(order)]
+        self.index_of = {key: place[index] for key, index in self.index_of.items()}
+        self.given = frozenset(range(len(first)))
         classes: list[list[int]] = [[] for _ in self.numbers]
         for node in nodes:
             classes[node.eclass].append(node.index)
@@ -155,8 +168,8 @@ class Freezer:
 
     # -- evidence ------------------------------------------------------------------------------------------------------
 
-    def evidence(self, rules: Sequence[Rule], source: Iterable[Expr] = ()) -> Evidence:
-        """What made each e-node, by all recorded matches; `source`: the terms of the program's values."""
+    def evidence(self, rules: Sequence[Rule]) -> Evidence:
+        """What made each e-node of the snapshot, by all recorded matches."""
         rule_names: defaultdict[int, dict[str, None]] = defaultdict(dict)
         matched: defaultdict[int, dict[int, None]] = defaultdict(dict)
         steps: defaultdict[int, dict[str, Step]] = defaultdict(dict)
@@ -170,14 +183,11 @@ class Freezer:
                 steps[index].setdefault(name, step)
             if match.renames:
                 merges[match.eclass].setdefault(name, step)
-        given: list[int] = []
-        for term in source:
-            self._evaluate(term, {}, given, [])
         return Evidence(
             {index: (tuple(names), tuple(matched[index])) for index, names in rule_names.items()},
             {index: tuple(each.values()) for index, each in steps.items()},
             {number: tuple(each.values()) for number, each in merges.items()},
-            frozenset(given),
+            self.given,
         )
 
     def matches(self, rule: Rule) -> Iterator[Match]:

@@ -116,7 +116,7 @@ def search(
                 raise blame(program, rules, conflict, budget.rounds) from conflict
         with clock.stage("freeze"):
             freezer = Freezer(engine, program)
-            snapshot, evidence = freezer.snapshot(), freezer.evidence(rules, encoder.read)
+            snapshot, evidence = freezer.snapshot(encoder.read), freezer.evidence(rules)
     if os.environ.get(CONSTANTS) and (wrong := disagreeing_constants(program, rules, snapshot, evidence)):
         raise wrong
     return Search(program, rules, budget, engine, encoder, saturation, freezer, snapshot, evidence, clock)

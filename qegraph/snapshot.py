@@ -42,7 +42,8 @@ class ENode:
 class Snapshot:
     """E-classes are numbered 0..n-1, in an order that depends only on the program and the rules.
 
-    nodes    all e-nodes; `nodes[i].index == i`. A stable order: extraction breaks ties by smaller index.
+    nodes    all e-nodes; `nodes[i].index == i`. A stable order, the program's own first: extraction breaks ties by
+             smaller index.
     classes  for each e-class the indices of its e-nodes, ascending.
     roots    e-classes that must be computed (outputs and effects).
     shape    e-class -> dims; symbolic dims are negative ids (see `encode`). Absent for non-tensors.

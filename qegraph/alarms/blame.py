@@ -70,8 +70,8 @@ def _told(engine: Engine, encoder: Encoder, rules: Sequence[Rule], rule: Rule, f
     engine.step(_stated(rule))
     engine.step(facts.RULESET, saturate=True)
     freezer = Freezer(engine, encoder.program)
-    snapshot = freezer.snapshot()
-    who = Who(encoder.program, rules, snapshot, freezer.evidence(rules, encoder.read))
+    snapshot = freezer.snapshot(encoder.read)
+    who = Who(encoder.program, rules, snapshot, freezer.evidence(rules))
     for left, right in freezer.pairs(f"pair-{_stated(rule)}"):
         facts_of = [_fact(snapshot, each, found.fact) for each in (left, right)]
         if None not in facts_of and facts_of[0] != facts_of[1]:
