@@ -140,6 +140,20 @@ def test_what_is_read_twice_is_no_chain_of_concatenations() -> None:
     optimized(graph_of(build), (x,), None, "twice")
 
 
+def test_of_forms_that_cost_the_same_the_given_one_stays() -> None:
+    """relu of floats or clamp of their codes: one was chosen of the graph, the other of the result."""
+
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        params = (0.0133, -36, -128, 127, torch.int8)
+        for op in (aten.relu.default, None):
+            codes = graph.call_function(qd.quantize_per_tensor.default, (x, *params))
+            x = graph.call_function(qd.dequantize_per_tensor.default, (codes, *params))
+            x = graph.call_function(op, (x,)) if op else x
+        return x
+
+    optimized(graph_of(build), (torch.randn(1),), None, "twice")
+
+
 @dataclass(frozen=True)
 class Windows:
     """Of a convolution with 8 channels; `reason` is the start of the guard's message, empty where int8 is right."""
