@@ -172,6 +172,7 @@ WINDOWS = {
     "steps over an image": Windows((2, 5), (3, 1), (1, 1), (3, 0), 3, STEPS),
     "steps inside a row": Windows((3,), (3,), (1,), (3,), 3),
     "steps inside an image": Windows((3, 5), (3, 3), (1, 1), (3, 3), 3),
+    "no steps": Windows((1,), (1,), (2,), (1,), 2),
     "steps inside a volume": Windows((4, 8, 8), (3, 3, 3), (1, 1, 1), (2, 2, 2), 2, STEPS),
     "volume": Windows((4, 8, 8), (3, 3, 3), (2, 2, 2), (1, 1, 1)),
     "flat volume": Windows((1, 8, 8), (1, 3, 3), (1, 1, 1), (0, 1, 1)),

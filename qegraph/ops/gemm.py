@@ -63,10 +63,12 @@ def read_conv_with_named_padding(reading: Reading, value: Value) -> Tensor | Non
 def _conv(
     reading: Reading, value: Value, x: Any, w: Any, b: Any, windows: tuple[Any, Any, Any], groups: int
 ) -> Tensor | None:
-    """An operand without a batch dim is a batch of one."""
-    shape, rank = reading.shape(x), len(reading.shape(w))
-    lists = [list(each) * (rank - 2) if len(each) == 1 else list(each) for each in windows]
-    stride, padding, dilation = (vec(*each) for each in lists)
+    """An operand without a batch dim is a batch of one. The dilation of a window of 1 is 1: others confuse oneDNN."""
+    shape, kernel = reading.shape(x), reading.shape(w)[2:]
+    rank = len(kernel) + 2
+    strides, paddings, steps = (list(each) * len(kernel) if len(each) == 1 else list(each) for each in windows)
+    steps = [1 if k == 1 else step for k, step in zip(kernel, steps, strict=True)]
+    stride, padding, dilation = vec(*strides), vec(*paddings), vec(*steps)
     kind, weight, bias = conv(stride, padding, dilation, groups), reading.tensor(w), _bias(reading, b)
     if len(shape) == rank:
         return gemm(kind, reading.tensor(x), weight, bias)
