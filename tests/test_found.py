@@ -154,6 +154,18 @@ def test_of_forms_that_cost_the_same_the_given_one_stays() -> None:
     optimized(graph_of(build), (torch.randn(1),), None, "twice")
 
 
+def test_operands_of_two_dtypes_are_the_operators_own_affair() -> None:
+    """`convolution` doesn't look at what is empty; `conv2d`, which was called in its place, does."""
+
+    def build(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        w, b = graph.get_attr("w"), graph.get_attr("b")
+        return graph.call_function(aten.convolution.default, (x, w, b, [1, 1], [0, 0], [1, 1], False, [0, 0], 1))
+
+    module = graph_of(build, {"w": torch.randn(4, 8, 3, 3), "b": torch.randn(4)})
+    x = torch.randn(0, 8, 5, 5).bfloat16()
+    assert qegraph.optimize(module, (x,))(x).shape == module(x).shape == (0, 4, 3, 3)
+
+
 @dataclass(frozen=True)
 class Windows:
     """Of a convolution with 8 channels; `reason` is the start of the guard's message, empty where int8 is right."""

@@ -27,9 +27,16 @@ def _bias(reading: Reading, b: Any) -> Tensor:
     return nothing() if b is None else reading.tensor(b)
 
 
+def _agree(reading: Reading, *operands: Any) -> bool:
+    """They have one dtype. Of what is empty, not all operators ask this; what they make of it isn't for others to say."""
+    return len({reading.dtype(each) for each in operands if each is not None}) == 1
+
+
 @reads(aten.linear.default)
-def read_linear(reading: Reading, value: Value) -> Tensor:
+def read_linear(reading: Reading, value: Value) -> Tensor | None:
     x, w, b = value.args
+    if not _agree(reading, x, w, b):
+        return None
     return gemm(linear(), reading.tensor(x), reading.tensor(w), _bias(reading, b))
 
 
@@ -64,6 +71,8 @@ def _conv(
     reading: Reading, value: Value, x: Any, w: Any, b: Any, windows: tuple[Any, Any, Any], groups: int
 ) -> Tensor | None:
     """An operand without a batch dim is a batch of one. The dilation of a window of 1 is 1: others confuse oneDNN."""
+    if not _agree(reading, x, w, b):
+        return None
     shape, kernel = reading.shape(x), reading.shape(w)[2:]
     rank = len(kernel) + 2
     strides, paddings, steps = (list(each) * len(kernel) if len(each) == 1 else list(each) for each in windows)
@@ -79,6 +88,8 @@ def _conv(
 @reads(aten.mm.default, aten.bmm.default, aten.matmul.default)
 def read_matmul(reading: Reading, value: Value) -> Tensor | None:
     x, y = value.args
+    if not _agree(reading, x, y):
+        return None
     x_shape, y_shape = reading.shape(x), reading.shape(y)
     plain = len(y_shape) == 2 and len(x_shape) >= 2
     return matmul(reading.tensor(x), reading.tensor(y)) if plain or x_shape[:-2] == y_shape[:-2] != () else None
@@ -88,7 +99,7 @@ def read_matmul(reading: Reading, value: Value) -> Tensor | None:
 def read_addmm(reading: Reading, value: Value) -> Tensor | None:
     """In half precision it rounds once, where a sum would twice: so it is a linear, if it has a bias of one's form."""
     b, x, y, beta, alpha = value.args
-    if (beta, alpha) != (1, 1):
+    if (beta, alpha) != (1, 1) or not _agree(reading, b, x, y):
         return None
     if reading.dtype(b) == torch.float32:
         return add(matmul(reading.tensor(x), reading.tensor(y)), reading.tensor(b))
