@@ -28,7 +28,7 @@ def _bias(reading: Reading, b: Any) -> Tensor:
 
 
 def _agree(reading: Reading, *operands: Any) -> bool:
-    """They have one dtype. Of what is empty, not all operators ask this; what they make of it isn't for others to say."""
+    """They have one dtype. Some operators don't ask this of what is empty: what those make of it is theirs to say."""
     return len({reading.dtype(each) for each in operands if each is not None}) == 1
 
 
