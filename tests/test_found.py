@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from builders import (
     OUT,
+    OUT_S8,
     QP,
     Build,
     Conv,
@@ -164,6 +165,14 @@ def test_operands_of_two_dtypes_are_the_operators_own_affair() -> None:
     module = graph_of(build, {"w": torch.randn(4, 8, 3, 3), "b": torch.randn(4)})
     x = torch.randn(0, 8, 5, 5).bfloat16()
     assert qegraph.optimize(module, (x,))(x).shape == module(x).shape == (0, 4, 3, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 8])
+def test_max_pools_of_codes_read_rows(channels: int) -> None:
+    """Torch's kernel counts the 128 positions of a channels-last image in 7 bits, and raises."""
+    conv, x = Conv(2, o=channels), torch.randn(2, 8, 8, 16)
+    gm = net(lambda conv, x: F.max_pool2d(q(conv(fq(x)), OUT_S8), 2), [conv], [x])
+    assert has(checked(gm, [x]), "qconv") == 1
 
 
 @dataclass(frozen=True)

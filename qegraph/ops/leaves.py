@@ -9,7 +9,7 @@ from torch import fx
 
 from qegraph._torch import OpOverload
 from qegraph.ops.table import Emission, emit_constant, free, means, one_pass, word
-from qegraph.program import Ref, map_refs
+from qegraph.program import Ref, Value, map_refs
 from qegraph.snapshot import ClassRef, ENode
 from qegraph.torch_names import aten, dtype_of
 
@@ -44,13 +44,13 @@ def emit_opaque(emission: Emission, node: ENode) -> fx.Node:
     """The source node again, unchanged, reading what its operands have become."""
     value = emission.value(node.args[0])
     operands = iter(node.args[1])
-    by_place = reads_by_place(value.target)
+    lay = _laid_out if reads_by_place(value.target) else _in_rows if _counts_in_codes(value) else _as_it_is
 
     def operand(item: Any) -> Any:
         if not isinstance(item, Ref):
             return item
         reference: ClassRef = next(operands)
-        return (_laid_out if by_place else _as_it_is)(emission, reference.number, item)
+        return lay(emission, reference.number, item)
 
     args, kwargs = map_refs((value.args, dict(value.kwargs)), operand)
     return emission.call((value, kwargs), *args)
@@ -66,6 +66,15 @@ _BY_PLACE = frozenset(
         aten._weight_int4pack_mm_for_cpu.default,
     }
 )
+_POOLS = frozenset(
+    {
+        aten.max_pool2d.default,
+        aten.max_pool2d_with_indices.default,
+        aten.max_pool3d.default,
+        aten.max_pool3d_with_indices.default,
+    }
+)
+_CODES = (torch.int8, torch.uint8, torch.int16)
 _PAIRING = ("onednn::qadd", "onednn::qmul")
 _BY_INDEX = ("aten", "prims", "quantized_decomposed", "quantized", "qegraph", "onednn")
 """Namespaces of operators whose results don't depend on strides, but for those above."""
@@ -76,6 +85,21 @@ def reads_by_place(target: Any) -> bool:
     if not isinstance(target, OpOverload):
         return False
     return target in _BY_PLACE or target.name().startswith(_PAIRING) or target.namespace not in _BY_INDEX
+
+
+def _counts_in_codes(value: Value) -> bool:
+    """Torch's max pools count the positions of a channels-last image in its dtype, and raise for one too large."""
+    results: tuple[Any, ...] = value.fake if isinstance(value.fake, (tuple, list)) else (value.fake,)
+    return value.target in _POOLS and results[0].dtype in _CODES
+
+
+def _in_rows(emission: Emission, eclass: int, item: Ref) -> Any:
+    """Not channels-last, whatever the strides of dims of size 1, which `contiguous` minds as little as they matter."""
+    node, rows = emission.node(eclass), {"memory_format": torch.contiguous_format}
+    is_copy = node.target is aten.clone.default and node.kwargs == rows
+    if node.op != "call_function" or is_copy or emission.dense(eclass, channels_last=False):
+        return node
+    return emission.call((aten.clone.default, rows), node)
 
 
 def _as_it_is(emission: Emission, eclass: int, item: Ref) -> Any:
