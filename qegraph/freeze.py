@@ -81,15 +81,7 @@ class Freezer:
                 continue
             for row in table.rows:
                 nodes.append(self._node(len(nodes), name, table, row))
-        given: list[int] = []
-        for term in source:
-            self._evaluate(term, {}, given, [])
-        first = frozenset(given)
-        order = sorted(range(len(nodes)), key=lambda index: (index not in first, index))
-        place = {index: position for position, index in enumerate(order)}
-        nodes = [replace(nodes[index], index=position) for position, index in enumerate(order)]
-        self.index_of = {key: place[index] for key, index in self.index_of.items()}
-        self.given = frozenset(range(len(first)))
+        nodes = self._given_first(nodes, source)
         classes: list[list[int]] = [[] for _ in self.numbers]
         for node in nodes:
             classes[node.eclass].append(node.index)
@@ -104,6 +96,18 @@ class Freezer:
             ),
             sources={number: tuple(each) for number, each in self.sources.items()},
         )
+
+    def _given_first(self, nodes: Sequence[ENode], source: Iterable[Expr]) -> list[ENode]:
+        """The e-nodes of these terms before the others, numbered by their new places."""
+        found: list[int] = []
+        for term in source:
+            self._evaluate(term, {}, found, [])
+        given = frozenset(found)
+        order = sorted(range(len(nodes)), key=lambda index: (index not in given, index))
+        place = {index: position for position, index in enumerate(order)}
+        self.index_of = {key: place[index] for key, index in self.index_of.items()}
+        self.given = frozenset(range(len(given)))
+        return [replace(nodes[index], index=position) for position, index in enumerate(order)]
 
     def _roots(self) -> list[int]:
         found: list[int] = []
