@@ -89,8 +89,8 @@ def reads_by_place(target: Any) -> bool:
 
 def _counts_in_codes(value: Value) -> bool:
     """Torch's max pools count the positions of a channels-last image in its dtype, and raise for one too large."""
-    results: tuple[Any, ...] = value.fake if isinstance(value.fake, (tuple, list)) else (value.fake,)
-    return value.target in _POOLS and results[0].dtype in _CODES
+    fake: Any = value.fake
+    return value.target in _POOLS and (fake[0] if isinstance(fake, (tuple, list)) else fake).dtype in _CODES
 
 
 def _in_rows(emission: Emission, eclass: int, item: Ref) -> Any:
