@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,12 +41,28 @@ class Table:
         return self.output_sort.startswith("@")
 
 
-class Engine:
-    """An e-graph. Not to be shared between threads."""
+class _Home(threading.local):
+    """left: e-graphs of this thread that another one, collecting garbage, has let go of."""
 
     def __init__(self) -> None:
+        self.left: list[Any] = []
+
+
+_home = _Home()
+
+
+class Engine:
+    """An e-graph. Not to be shared between threads, nor freed by another one than it was made by: egglog refuses."""
+
+    def __init__(self) -> None:
+        self._thread, self._left = threading.get_ident(), _home.left
+        self._left.clear()
         self._egraph = egg.EGraph()
         self._loads = 0
+
+    def __del__(self) -> None:
+        if threading.get_ident() != self._thread:
+            self._left.append(self._egraph)
 
     def run(self, statement: str, where: str = "") -> list[Any]:
         """Parse and run one statement. Raises RuleError naming `where`."""

@@ -7,12 +7,14 @@ that are cut short, changed or hostile in `test_saving`; compilers that fail in 
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import resource
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +33,7 @@ from torch import Tensor, fx
 import qegraph
 from qegraph import cli, native
 from qegraph.bench import describe
+from qegraph.engine import Engine
 from qegraph.errors import RuleError
 from qegraph.files import replacing
 from qegraph.fuzz.forms import int8_first
@@ -333,6 +336,19 @@ def test_threads_optimize_at_once() -> None:
         wanted, given = alone[number % 3], work[number % 3][1]
         assert fast.code == wanted.code and qegraph.explain(fast).verified
         assert torch.equal(fast(given), wanted(given))
+
+
+def test_garbage_of_another_thread() -> None:
+    """An e-graph in a cycle is collected by whichever thread comes to it, which mustn't free it: see `Engine`."""
+    engine = Engine()
+    cycle: list[Any] = [engine]
+    cycle.append(cycle)
+    gone = weakref.ref(engine)
+    del engine, cycle
+    thread = threading.Thread(target=gc.collect)
+    thread.start()
+    thread.join()
+    assert gone() is None
 
 
 def test_threads_load_a_rule_file_at_once(tmp_path: Path) -> None:
