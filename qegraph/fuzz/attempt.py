@@ -13,7 +13,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from threading import Thread
 
-import torch
+from qegraph.timing import threads
 
 from .check import Outcome, Settings, check
 from .grow import grow
@@ -98,7 +98,6 @@ def _prepare() -> None:
     """An interrupt is for the process that hands the programs out; its end is the end of this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
-    torch.set_num_threads(1)
 
 
 def _end_with(parent: BaseProcess) -> None:
@@ -114,10 +113,11 @@ def attempt(seed: int, settings: Settings) -> Attempt:
         settings = replace(settings, shaken=max(settings.shaken, _MANY))
     else:
         settings = replace(settings, spelling=_SPELLINGS.get(seed % 10, settings.spelling))
-    program = grow(seed)
-    outcome = check(program, settings, seed)
-    found = None
-    if outcome.finding is not None:
-        smaller, what = shrunk(program, outcome.finding, settings)
-        found = Found(seed, what.form, what.what, script(smaller, what, settings.rules, settings.spelling))
+    with threads(1):
+        program = grow(seed)
+        outcome = check(program, settings, seed)
+        found = None
+        if outcome.finding is not None:
+            smaller, what = shrunk(program, outcome.finding, settings)
+            found = Found(seed, what.form, what.what, script(smaller, what, settings.rules, settings.spelling))
     return Attempt(seed, program.kinds, replace(outcome, finding=None), found)
