@@ -38,8 +38,7 @@ def capture(gm: fx.GraphModule | torch.export.ExportedProgram, example_inputs: S
     calls = {node.name: operator_name(node.target) for node in module.graph.nodes if node.op.startswith("call_")}
     unread = frozenset(calls) - _needed(module.graph)
 
-    # what the caller has switched on around this call is no part of the graph
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), fakes.mode:
+    with fakes.running():
         try:
             return replace(_Builder(module, fakes).build(), calls=calls, unread=unread)
         except NeedsRetrace as needed:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,6 +28,10 @@ from qegraph.program import Ref
 _SHAPE_KEYS = ("val", "example_value")
 
 
+_ONE_THREAD = threading.RLock()
+"""A fake mode keeps what kernel is running, and all that capture the same graph share the graph's."""
+
+
 class FakeRunner:
     """Runs calls on fake values, in the fake mode of the graph's own placeholders where they have one.
 
@@ -39,7 +45,14 @@ class FakeRunner:
         self.mode = found or FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         self._has_graph_mode = found is not None
         examples = None if example_inputs is None else flat_inputs(graph, example_inputs)
-        self._inputs = {node: self._input(node, i, examples) for i, node in enumerate(placeholders)}
+        with _ONE_THREAD:
+            self._inputs = {node: self._input(node, i, examples) for i, node in enumerate(placeholders)}
+
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """To make calls in. What the caller has switched on around it is no part of the graph."""
+        with _ONE_THREAD, torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), self.mode:
+            yield
 
     def _input(self, node: fx.Node, position: int, examples: Sequence[Any] | None) -> Any:
         for key in _SHAPE_KEYS:

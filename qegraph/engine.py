@@ -6,6 +6,7 @@ inserted as built commands, in chunks. egglog runs on one thread: with more, e-c
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import threading
@@ -55,14 +56,18 @@ class Engine:
     """An e-graph. Not to be shared between threads, nor freed by another one than it was made by: egglog refuses."""
 
     def __init__(self) -> None:
-        self._thread, self._left = threading.get_ident(), _home.left
+        self._thread, self._left = threading.current_thread(), _home.left
         self._left.clear()
         self._egraph = egg.EGraph()
         self._loads = 0
 
     def __del__(self) -> None:
-        if threading.get_ident() != self._thread:
+        if self._thread is threading.current_thread():
+            return
+        if self._thread.is_alive():
             self._left.append(self._egraph)
+        else:  # nobody can free it any more, not even as Python ends
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._egraph))
 
     def run(self, statement: str, where: str = "") -> list[Any]:
         """Parse and run one statement. Raises RuleError naming `where`."""

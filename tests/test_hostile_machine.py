@@ -12,6 +12,7 @@ import json
 import random
 import resource
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -33,6 +34,7 @@ from torch import Tensor, fx
 import qegraph
 from qegraph import cli, native
 from qegraph.bench import describe
+from qegraph.capture import capture
 from qegraph.engine import Engine
 from qegraph.errors import RuleError
 from qegraph.files import replacing
@@ -336,6 +338,28 @@ def test_threads_optimize_at_once() -> None:
         wanted, given = alone[number % 3], work[number % 3][1]
         assert fast.code == wanted.code and qegraph.explain(fast).verified
         assert torch.equal(fast(given), wanted(given))
+
+
+def test_threads_capture_one_graph_at_once() -> None:
+    """They share its fake mode, which keeps what kernel is running."""
+    gm, before = perceptron(), sys.getswitchinterval()
+    wanted = [value.name for value in capture(gm).values]
+    try:
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: [value.name for value in capture(gm).values], range(40)))
+    finally:
+        sys.setswitchinterval(before)
+    assert all(each == wanted for each in found)
+
+
+def test_e_graphs_of_threads_that_have_ended() -> None:
+    """Nobody can free them; that is no error of whoever comes by."""
+    made: list[Engine] = []
+    thread = threading.Thread(target=lambda: made.append(Engine()))
+    thread.start()
+    thread.join()
+    made.clear()
 
 
 def test_garbage_of_another_thread() -> None:

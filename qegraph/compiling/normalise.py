@@ -25,7 +25,7 @@ def operators(module: fx.GraphModule) -> fx.GraphModule:
     if other is None:
         return module
     fakes = FakeRunner(module.graph, None)
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), fakes.mode:
+    with fakes.running():
         return retrace(module, fakes, f"node '{other.name}' calls {other.target}, which is no operator").module
 
 

@@ -196,7 +196,7 @@ def _copies(values: Sequence[Any]) -> list[Any]:
 
 
 def _seeded(call: Callable[[], Any]) -> Any:
-    """What is switched on around the caller is no part of the graph; see `capture`."""
+    """What is switched on around the caller is no part of the graph, as in capture."""
     with _own_random_state(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
         return call()
 
