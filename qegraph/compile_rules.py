@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from itertools import product
 from typing import Any
 
+from qegraph.lang.fact_check import literal
 from qegraph.lang.guards import ROOT
 from qegraph.lang.rule import Rule
-from qegraph.lang.terms import CONSTRUCTORS, Expr
+from qegraph.lang.terms import CONSTRUCTORS, Expr, subterms
+from qegraph.lang.trees import Tree, read, written
 
 RULESET = "rewrites"
 
@@ -20,7 +22,7 @@ def statements(rule: Rule, ruleset: str = RULESET) -> Iterator[str]:
     """
     roots = _roots(rule)
     yield f"(relation {match_table(rule)} ({' '.join(['T' for _ in roots] + list(rule.variables.values()))}))"
-    guards = " ".join(fact for guard in rule.guards for fact in guard.facts)
+    guards = " ".join(_tests(rule))
     row = f"({match_table(rule)} {' '.join([*roots, *rule.variables])})"
     unions = " ".join(f"(union {root} {each.rhs})" for root, each in zip(roots, rule.equalities, strict=True))
     for number, lefts in enumerate(_lefts(rule)):
@@ -34,10 +36,39 @@ def statements(rule: Rule, ruleset: str = RULESET) -> Iterator[str]:
 def pairs(rule: Rule, ruleset: str, relation: str) -> Iterator[str]:
     """What the rule would call equal, as rows of a relation of two values; nothing is made equal."""
     roots = _roots(rule)
-    guards = " ".join(fact for guard in rule.guards for fact in guard.facts)
+    guards = " ".join(_tests(rule))
     rows = " ".join(f"({relation} {root} {each.rhs})" for root, each in zip(roots, rule.equalities, strict=True))
     for number, lefts in enumerate(_lefts(rule)):
         yield f'(rule ({_found(roots, lefts)} {guards}) ({rows}) :ruleset {ruleset} :name "{ruleset}/{number}")'
+
+
+def _tests(rule: Rule) -> Iterator[str]:
+    """The facts of the guards. What one left side binds is compared, not joined.
+
+    As an equation, `(= (dtype x) (dtype y))` is one more way from x to y, and egglog may take it before the pattern's:
+    to all values of that dtype, quadratic in the size of the graph. Between several left sides it is the way there is.
+    """
+    bound = {str(each) for equality in rule.equalities for each in subterms(equality.lhs) if each.is_variable}
+    for fact in (fact for guard in rule.guards for text in guard.facts for fact in read(text)):
+        match fact:
+            case ["=", one, other] if len(rule.equalities) == 1 and _about(one, bound) and _about(other, bound):
+                yield written(["value-eq", one, other])
+            case _:
+                yield written(fact)
+
+
+def _about(term: Tree, bound: Set[str]) -> bool:
+    """It has variables, all of them bound."""
+    names = set(_variables(term))
+    return bool(names) and names <= bound
+
+
+def _variables(term: Tree) -> Iterator[str]:
+    if isinstance(term, list):
+        for each in term[1:]:
+            yield from _variables(each)
+    elif not literal(term):
+        yield term
 
 
 def _roots(rule: Rule) -> list[str]:

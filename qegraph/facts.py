@@ -40,6 +40,9 @@ _DATA = f"""
 (= q (JoinedParams p r n m)) (= d (q-dtype p)) => (set (q-dtype q) d) (set (storage q) "codes-per-channel")
 (= q (Dynamic s z lo hi d)) => (set (q-dtype q) d) (set (storage q) "dynamic") (per-tensor q)
 (= q (Dynamic s z lo hi d)) (= lo (dtype-low d)) (= hi (dtype-high d)) => (spans-dtype q)
+(= "codes" (storage q)) => (set (family q) "integer")
+(= "dynamic" (storage q)) => (set (family q) "integer")
+(= "float8" (storage q)) => (set (family q) "float8")
 (= q (Real d)) => (set (storage q) d)
 (= q (Absent)) => (set (storage q) "absent")
 (= q (PerTensor s z lo hi d)) (= l (vec-empty)) => (set (layout q) l)
@@ -228,7 +231,6 @@ def _rows() -> Iterator[tuple[str, ...]]:
     yield from (("reads-weights", *row) for row in WEIGHTS)
     yield from (("sums-rows", dtype) for dtype in ("int8", "float8_e4m3fn"))
     yield from (("attends", dtype) for dtype in ("uint8", "float8_e4m3fn"))
-    yield from (("stores", *row) for row in (("codes", "codes"), ("dynamic", "codes"), ("float8", "float8")))
     yield from (("present", name) for name in present)
     yield from (("joins", kind) for kind in ("linear", "weight-only4"))
     if "da8w4_linear" in present:

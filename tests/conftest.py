@@ -26,6 +26,14 @@ def imports_stay() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """For what is timed: a collection looks through all that other tests left."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """Random inputs are the same whichever tests run."""

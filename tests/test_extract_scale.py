@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
-from collections.abc import Generator
 from time import thread_time
 
 import pytest
@@ -14,14 +12,7 @@ from qegraph.extract import extract
 
 ROUNDS = 5
 EXPONENT = 1.3
-
-
-@pytest.fixture(autouse=True)
-def no_garbage_collection() -> Generator[None]:
-    """It looks through all that other tests left, which takes longer than an extraction."""
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures("no_garbage_collection")
 
 
 @pytest.mark.parametrize("name", FAMILIES)

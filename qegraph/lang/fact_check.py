@@ -28,10 +28,10 @@ def own(text: str) -> set[str]:
     except FactProblem:
         return set()
     equations = [tree for tree in trees if isinstance(tree, list) and tree[:1] == ["="]]
-    return {item for tree in equations for item in tree[1:] if isinstance(item, str) and not _literal(item)}
+    return {item for tree in equations for item in tree[1:] if isinstance(item, str) and not literal(item)}
 
 
-def _literal(token: str) -> str:
+def literal(token: str) -> str:
     """The sort of a literal; empty for a name."""
     if token.startswith('"'):
         return "String"
@@ -43,7 +43,7 @@ def _literal(token: str) -> str:
 def _sort(tree: Tree, variables: Mapping[str, str]) -> str:
     """The sort of a term, empty if it isn't known here; a fact has none."""
     if isinstance(tree, str):
-        sort = _literal(tree)
+        sort = literal(tree)
         if not sort and tree not in variables:
             raise FactProblem(f"{tree} is bound nowhere{nearest(tree, variables)}")
         return sort or variables[tree]

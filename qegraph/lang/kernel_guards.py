@@ -144,7 +144,7 @@ def kernel_stores(qx: QParams, out: QParams) -> Guard:
     return Guard(
         "kernel-stores",
         "a kernel that reads float8 doesn't store integers, and the other way round",
-        (f"(stores (storage {qx}) (storage {out}))",),
+        (f"(= (family {qx}) (family {out}))",),
         fix="store codes of the same family as the activation's, or floats",
     )
 

@@ -65,7 +65,7 @@ DECLARATIONS = """
 (function step (Q) f64 :no-merge)
 (function largest-sum (Q T) f64 :no-merge)
 (relation reads-weights (String String))
-(relation stores (String String))
+(function family (Q) String :no-merge)
 (function spatial-dims (K) i64 :no-merge)
 (function storage (Q) String :no-merge)
 (function q-dtype (Q) String :no-merge)
