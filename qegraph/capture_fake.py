@@ -24,9 +24,9 @@ from qegraph.capture_call import Call, where
 from qegraph.errors import CaptureError, Unsupported
 from qegraph.inputs import flat_inputs
 from qegraph.program import Ref
+from qegraph.undisturbed import undisturbed
 
 _SHAPE_KEYS = ("val", "example_value")
-
 
 _ONE_THREAD = threading.RLock()
 """A fake mode keeps what kernel is running, and all that capture the same graph share the graph's."""
@@ -50,8 +50,8 @@ class FakeRunner:
 
     @contextmanager
     def running(self) -> Generator[None]:
-        """To make calls in. What the caller has switched on around it is no part of the graph."""
-        with _ONE_THREAD, torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False), self.mode:
+        """To make calls in."""
+        with _ONE_THREAD, undisturbed(), self.mode:
             yield
 
     def _input(self, node: fx.Node, position: int, examples: Sequence[Any] | None) -> Any:

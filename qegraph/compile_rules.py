@@ -48,10 +48,11 @@ def _tests(rule: Rule) -> Iterator[str]:
     As an equation, `(= (dtype x) (dtype y))` is one more way from x to y, and egglog may take it before the pattern's:
     to all values of that dtype, quadratic in the size of the graph. Between several left sides it is the way there is.
     """
-    bound = {str(each) for equality in rule.equalities for each in subterms(equality.lhs) if each.is_variable}
+    lefts = [each.lhs for each in rule.equalities]
+    bound = {str(each) for each in subterms(lefts[0]) if each.is_variable} if len(lefts) == 1 else set[str]()
     for fact in (fact for guard in rule.guards for text in guard.facts for fact in read(text)):
         match fact:
-            case ["=", one, other] if len(rule.equalities) == 1 and _about(one, bound) and _about(other, bound):
+            case ["=", one, other] if _about(one, bound) and _about(other, bound):
                 yield written(["value-eq", one, other])
             case _:
                 yield written(fact)

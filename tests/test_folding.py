@@ -7,10 +7,7 @@ from typing import Any
 
 import torch
 from builders import graph_of
-from captured import (
-    check,
-    targets,
-)
+from captured import check, targets
 from torch import fx, nn
 
 from qegraph.program import Program, Ref

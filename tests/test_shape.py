@@ -27,6 +27,7 @@ LAYERS = (
         "timing",
         "progress",
         "quiet",
+        "undisturbed",
         "lang",
         "packing",
         "prepack",

@@ -18,6 +18,7 @@ from qegraph.evidence import Evidence
 from qegraph.extract import Selection
 from qegraph.inputs import Inputs
 from qegraph.search import Search
+from qegraph.undisturbed import undisturbed
 from qegraph.validate import Checker, Difference, Recorder, compare
 
 from .calls import Calls
@@ -196,8 +197,7 @@ def _copies(values: Sequence[Any]) -> list[Any]:
 
 
 def _seeded(call: Callable[[], Any]) -> Any:
-    """What is switched on around the caller is no part of the graph, as in capture."""
-    with _own_random_state(), torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+    with _own_random_state(), undisturbed():
         return call()
 
 
