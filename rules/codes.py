@@ -28,6 +28,7 @@ from qegraph.lang import (
     rule,
     scalar,
     spans_dtype,
+    stores_bytes,
     unary,
 )
 from qegraph.lang.rule import Rewrite
@@ -47,11 +48,13 @@ def codes_survive(x: Tensor, q: QParams) -> Rewrite:
 def narrow_range(
     x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text, l0: Integer, h0: Integer
 ) -> Rewrite:
-    """quantize(x, lo..hi) = clamp(quantize(x, full range), lo, hi)"""
+    """quantize(x, lo..hi) = quantize(clamp(x, (lo - z) s, (hi - z) s), full range) : a clamp kernels take in"""
+    q = per_tensor(s, z, lo, hi, d)
+    low, high = (Number.of("*", s, Number.of("to-f64", Integer.of("-", code, z))) for code in (lo, hi))
     return (
-        rewrite(quantize(x, per_tensor(s, z, lo, hi, d)))
-        .to(unary(clamp(Number.of("to-f64", lo), Number.of("to-f64", hi)), quantize(x, per_tensor(s, z, l0, h0, d))))
-        .when(narrower_than_dtype(lo, hi, d, l0, h0))
+        rewrite(quantize(x, q))
+        .to(quantize(unary(clamp(low, high), x), per_tensor(s, z, l0, h0, d)))
+        .when(narrower_than_dtype(lo, hi, d, l0, h0), stores_bytes(q), positive_scale(q))
     )
 
 

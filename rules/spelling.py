@@ -24,7 +24,6 @@ from qegraph.lang import (
     named,
     nothing,
     permute,
-    ranges_meet,
     rank_is,
     rewrite,
     rule,
@@ -65,11 +64,9 @@ def bias_of_linear(x: Tensor, w: Tensor, b: Tensor, n: Integer) -> Rewrite:
 
 @rule
 def clamp_of_clamp(x: Tensor, a: Number, b: Number, c: Number, d: Number) -> Rewrite:
-    """clamp(clamp(x, a, b), c, d) = clamp(x, max(a, c), min(b, d)) where the ranges meet"""
-    low, high = Number.of("max", a, c), Number.of("min", b, d)
-    return (
-        rewrite(unary(clamp(c, d), unary(clamp(a, b), x))).to(unary(clamp(low, high), x)).when(ranges_meet(low, high))
-    )
+    """clamp(clamp(x, a, b), c, d) = clamp(x, clamp(a, c, d), clamp(b, c, d))"""
+    low, high = Number.of("min", Number.of("max", a, c), d), Number.of("max", Number.of("min", b, d), c)
+    return rewrite(unary(clamp(c, d), unary(clamp(a, b), x))).to(unary(clamp(low, high), x))
 
 
 @rule

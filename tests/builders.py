@@ -118,8 +118,28 @@ def borders(fast: GraphModule) -> tuple[int, int]:
 
 
 def post_ops(fast: GraphModule) -> list[str]:
-    """What each int8 kernel takes in, in order: e.g. ["", "relu", "add+relu"]."""
-    return ["+".join(each.post_ops) for each in qegraph.explain(fast).contractions if each.int8]
+    """What each int8 kernel takes in, in order: e.g. ["", "relu", "add+relu"].
+
+    Without VNNI, a clamp to the codes of `OUT` is not told: what is left of the post-op without it is.
+    """
+    told = [(each.name, "+".join(each.post_ops)) for each in qegraph.explain(fast).contractions if each.int8]
+    if highest_exact_code() < FULL_OUT.hi:
+        nodes = {node.name: node for node in fast.graph.nodes}
+        return [_without_narrowing(nodes[name], post_op) for name, post_op in told]
+    return [post_op for _, post_op in told]
+
+
+def _without_narrowing(node: fx.Node, post_op: str) -> str:
+    """The post-op of a kernel whose clamp, in it or behind it, keeps codes within 0..127."""
+    at = next(i for i, each in enumerate(node.args) if isinstance(each, torch.dtype))
+    args: tuple[Any, ...] = node.args
+    scale, zp = args[at - 2 : at]
+    if post_op == "hardtanh":
+        low, high = next(each for each in args[at:] if isinstance(each, (list, tuple)))
+        if high == pytest.approx((OUT.hi - zp) * scale):
+            return "relu" if low == 0 else "" if low == pytest.approx(-zp * scale) else post_op
+    behind = node.graph.find_nodes(op="call_function", target=torch.ops.aten.clamp.default)
+    return "add+relu" if post_op == "add" and any(each.args[1] == zp for each in behind) else post_op
 
 
 def stays_float(fast: GraphModule) -> str:

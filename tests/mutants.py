@@ -230,7 +230,7 @@ MUTANTS: Mapping[str, tuple[Mutant, ...]] = {
         without("codes-outside-range-survive", "codes-survive", "spans-dtype"),
         without("relu-of-codes-outside-range", "relu-of-codes", "spans-dtype"),
         without("relu-at-zero-point-outside-range", "relu-of-codes", "is-code"),
-        without("ranges-apart", "clamp-of-clamp", "ranges-meet"),
+        changed("ranges-apart", "clamp-of-clamp", {"(max (min b d) c)": Number.of("min", Number("b"), Number("d"))}),
         without("sum-overflows", "gemm-int8", "accumulator-fits"),
         without("offset-swallows-result", "zero-point-into-bias", "offset-fits"),
         without("wide-codes-clamped", "quantize-through-clamp", "stores-bytes", f"{OFF}|{FAILS}"),
@@ -256,8 +256,8 @@ MUTANTS: Mapping[str, tuple[Mutant, ...]] = {
         own(written.any_padding_is_zero_point, "dequantize-through-pad"),
     ),
     "saturates at the wrong edge": (
-        changed("highest-code-not-clamped", "narrow-range", {"(to-f64 hi)": as_float("h0")}),
-        changed("lowest-code-not-clamped", "narrow-range", {"(to-f64 lo)": as_float("l0")}),
+        changed("highest-code-not-clamped", "narrow-range", {"(to-f64 (- hi z))": as_float("h0")}),
+        changed("lowest-code-not-clamped", "narrow-range", {"(to-f64 (- lo z))": as_float("l0")}),
         changed(
             "bounds-not-rounded",
             "quantize-through-clamp",

@@ -32,6 +32,8 @@ from builders import (
 )
 from torch import Tensor, nn
 
+import qegraph
+
 Fn = Callable[[Tensor], Tensor]
 BOTH = pytest.mark.parametrize("p", [OUT, OUT_S8], ids=["u8", "s8"])
 
@@ -135,6 +137,18 @@ def test_clamp_with_a_narrow_range(name: str, p: QP) -> None:
     x = torch.randn(50, 40)
     checked(net(lambda x: q(CLAMPS[name](fq(x, p)), p), [], [x]), [x])
     checked(net(lambda m, x: q(CLAMPS[name](m(fq(x))), p), [Linear(40, 16)], [x]), [x])
+
+
+@pytest.mark.parametrize(
+    "p", [QP(0.05, 10, 0, 100), QP(0.05, 60, 20, 255), QP(0.05, -3, -100, 100, torch.int8)], ids=str
+)
+@pytest.mark.parametrize("f", [torch.clone, F.relu, F.relu6], ids=["nothing", "relu", "relu6"])
+def test_kernel_clamps_to_a_narrow_range(f: Fn, p: QP) -> None:
+    """conv -> f -> quantize to fewer codes: one clamp, the kernel's, does both."""
+    x = b.image()
+    fast = checked(net(lambda m, x: q(f(m(fq(x))), p), [b.Conv()], [x]), [x])
+    (kernel,) = qegraph.explain(fast).contractions
+    assert kernel.post_ops == ("hardtanh",) and borders(fast) == (1, 0) and not has(fast, "clamp"), fast.code
 
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.int32], ids=str)

@@ -244,12 +244,6 @@ def codes_of(x: Tensor, q: QParams) -> Guard:
     return Guard("codes-of", f"{x} must be stored in the dtype of its parameters", (f"(= (dtype {x}) (q-dtype {q}))",))
 
 
-def ranges_meet(low: Number, high: Number) -> Guard:
-    return Guard(
-        "ranges-meet", "the two ranges must overlap", (f"(<= {low} {high})",), fix="clamp to ranges that overlap"
-    )
-
-
 def is_zero(value: Number) -> Guard:
     return Guard("is-zero", "the bound must be 0", (f"(= {value} 0.0)",))
 
