@@ -138,6 +138,8 @@ def _without_narrowing(node: fx.Node, post_op: str) -> str:
         low, high = next(each for each in args[at:] if isinstance(each, (list, tuple)))
         if high == pytest.approx((OUT.hi - zp) * scale):
             return "relu" if low == 0 else "" if low == pytest.approx(-zp * scale) else post_op
+    if args[at].is_floating_point:
+        return post_op
     behind = node.graph.find_nodes(op="call_function", target=torch.ops.aten.clamp.default)
     return "add+relu" if post_op == "add" and any(each.args[1] == zp for each in behind) else post_op
 

@@ -108,11 +108,9 @@ def test_dot_has_every_node_and_a_box_for_every_group() -> None:
     names = {node.get_name().strip('"') for part in (graph, *boxes) for node in part.get_nodes()}
     assert {each.name for each in report().before} == names - {"node", "edge"}
     assert len(graph.get_edges()) == sum(len(each.inputs) for each in report().before)
-    assert sorted(box.get_label().partition("\\n")[0].strip('"') for box in boxes) == [
-        "linear",
-        "linear",
-        "linear + relu",
-    ]
+    kernels = sorted(" + ".join([each.kind, *each.post_ops]) for each in report().contractions)
+    assert sorted(box.get_label().partition("\\n")[0].strip('"') for box in boxes) == kernels
+    assert len(kernels) == 3 and any("+" in each for each in kernels)
 
 
 class _Checker(HTMLParser):

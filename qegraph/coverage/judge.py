@@ -94,7 +94,7 @@ def _compare(cell: Cell, wanted: Sequence[Tensor], found: Sequence[Tensor]) -> s
 
 
 def _rounds_a_tie(graph: GraphModule, run: Runner, inputs: Sequence[Tensor]) -> bool:
-    """Ours, where codes on the way are one off at ties, and every value, fed the unfused graph's, keeps the contract."""
+    """Ours, where codes on the way are one off at ties, and all values, fed the unfused graph's, keep the contract."""
     if not isinstance(run, GraphModule) or META not in run.meta:
         return False
     found = validate(graph, run, _fresh(inputs))
