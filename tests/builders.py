@@ -140,8 +140,10 @@ def _without_narrowing(node: fx.Node, post_op: str) -> str:
             return "relu" if low == 0 else "" if low == pytest.approx(-zp * scale) else post_op
     if args[at].is_floating_point:
         return post_op
-    behind = node.graph.find_nodes(op="call_function", target=torch.ops.aten.clamp.default)
-    return "add+relu" if post_op == "add" and any(each.args[1] == zp for each in behind) else post_op
+    while len(node.users) == 1 and node.target is not torch.ops.aten.clamp.default:
+        node = next(iter(node.users))
+    is_relu = node.target is torch.ops.aten.clamp.default and node.args[1] == zp
+    return "add+relu" if post_op == "add" and is_relu else post_op
 
 
 def stays_float(fast: GraphModule) -> str:

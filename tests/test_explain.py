@@ -108,9 +108,14 @@ def test_dot_has_every_node_and_a_box_for_every_group() -> None:
     names = {node.get_name().strip('"') for part in (graph, *boxes) for node in part.get_nodes()}
     assert {each.name for each in report().before} == names - {"node", "edge"}
     assert len(graph.get_edges()) == sum(len(each.inputs) for each in report().before)
-    kernels = sorted(" + ".join([each.kind, *each.post_ops]) for each in report().contractions)
-    assert sorted(box.get_label().partition("\\n")[0].strip('"') for box in boxes) == kernels
-    assert len(kernels) == 3 and any("+" in each for each in kernels)
+    narrow = [
+        "linear",
+        "linear + hardtanh",
+        "linear + hardtanh",
+    ]  # without VNNI codes end at 127, which kernels clamp to
+    assert sorted(box.get_label().partition("\\n")[0].strip('"') for box in boxes) == (
+        ["linear", "linear", "linear + relu"] if b.READS_INT8 else narrow
+    )
 
 
 class _Checker(HTMLParser):
