@@ -48,12 +48,15 @@ def codes_survive(x: Tensor, q: QParams) -> Rewrite:
 def narrow_range(
     x: Tensor, s: Number, z: Integer, lo: Integer, hi: Integer, d: Text, l0: Integer, h0: Integer
 ) -> Rewrite:
-    """quantize(x, lo..hi) = quantize(clamp(x, (lo - z) s, (hi - z) s), full range) : a clamp kernels take in"""
-    q = per_tensor(s, z, lo, hi, d)
+    """quantize(x, lo..hi) = quantize(clamp(x, (lo - z) s, (hi - z) s), full) = clamp(quantize(x, full), lo, hi)"""
+    q, full = per_tensor(s, z, lo, hi, d), per_tensor(s, z, l0, h0, d)
     low, high = (Number.of("*", s, Number.of("to-f64", Integer.of("-", code, z))) for code in (lo, hi))
+    codes = clamp(Number.of("to-f64", lo), Number.of("to-f64", hi))
     return (
         rewrite(quantize(x, q))
-        .to(quantize(unary(clamp(low, high), x), per_tensor(s, z, l0, h0, d)))
+        .to(quantize(unary(clamp(low, high), x), full))
+        .and_(quantize(x, q))
+        .to(unary(codes, quantize(x, full)))
         .when(narrower_than_dtype(lo, hi, d, l0, h0), stores_bytes(q), positive_scale(q))
     )
 

@@ -118,7 +118,7 @@ def test_equal_values_are_computed_once() -> None:
 
 def test_codes_that_survive_say_by_which_rule() -> None:
     def again(linear: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        return linear(b.fq(b.fq(x, b.FULL), b.FULL))
+        return linear(b.fq(b.fq(x, b.OUT), b.OUT))
 
     found = told(again, [b.Linear(16, 8)], torch.randn(2, 16))
     assert found["quantize_per_tensor_1"] == "fused into quantize_per_tensor by codes-survive: computed once, with " + (
