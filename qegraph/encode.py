@@ -10,6 +10,7 @@ import torch
 from qegraph import facts
 from qegraph._torch import known_size
 from qegraph.engine import Engine
+from qegraph.kernels import Kernels
 from qegraph.lang.terms import CONSTRUCTORS, Expr, Tensor, Tensors
 from qegraph.lang.vocabulary import leaf, opaque
 from qegraph.ops import reader_of
@@ -130,14 +131,14 @@ def encode(program: Program, engine: Engine) -> Encoder:
     return encoder
 
 
-def declared() -> Engine:
-    """An e-graph of nothing: the words, and the facts about them."""
+def declared(kernels: Kernels = "onednn") -> Engine:
+    """An e-graph of nothing: the words, and the facts about them where these kernels can be called."""
     engine = Engine()
     for sort in SORTS:
         engine.run(sort)
     for constructor in CONSTRUCTORS.values():
         engine.run(constructor.declaration)
     engine.run("(constructor N (i64) T :unextractable)")
-    for statement in facts.statements():
+    for statement in facts.statements(kernels):
         engine.run(statement)
     return engine

@@ -14,6 +14,7 @@ from qegraph.kernels import (
     WEIGHT_ONLY_DEPTH,
     WEIGHT_ONLY_REDUCTION,
     WEIGHTS,
+    Kernels,
     accepting,
     activations,
     adds_in_32_bits,
@@ -203,14 +204,14 @@ _EXACT_BELOW_128 = "(= e (Dequantize x q t)) (per-tensor q) (below-128 x) => (ex
 RULESET = "facts"
 
 
-def statements() -> Iterator[str]:
-    """egglog text of all declarations, tables and derivations."""
+def statements(kernels: Kernels) -> Iterator[str]:
+    """egglog text of all declarations, tables and derivations, where these kernels can be called."""
     yield from DECLARATIONS.strip().splitlines()
     yield f"(ruleset {RULESET})"
     for dtype, (low, high) in RANGES.items():
         yield f'(set (dtype-low "{dtype}") {low})'
         yield f'(set (dtype-high "{dtype}") {high})'
-    for row in _rows():
+    for row in _rows(kernels):
         yield f"({row[0]} {' '.join(map(_quoted, row[1:]))})"
     exact = (_EXACT_HERE, _INTEGER) if adds_in_32_bits() else (_EXACT_BELOW_128,)
     texts = (_DATA, _TENSORS, _CONSTANTS, _KERNEL, _SIBLINGS, _FLOAT8, *exact)
@@ -221,12 +222,12 @@ def statements() -> Iterator[str]:
         yield f'(rule ({body}) ({head}) :ruleset {RULESET} :name "fact-{number}")'
 
 
-def _rows() -> Iterator[tuple[str, ...]]:
+def _rows(kernels: Kernels) -> Iterator[tuple[str, ...]]:
     """(relation, entries...) of what dtypes and kernels there are."""
     present = tuple(optional_kernels())
     yield from (("float-dtype", dtype) for dtype in FLOATS)
     yield from (("half-dtype", dtype) for dtype in FLOATS[1:])
-    yield from (("accepts", *row) for row in accepting())
+    yield from (("accepts", *row) for row in accepting(kernels))
     yield from (("reads", *row) for row in activations())
     yield from (("reads-weights", *row) for row in WEIGHTS)
     yield from (("sums-rows", dtype) for dtype in ("int8", "float8_e4m3fn"))

@@ -71,17 +71,23 @@ PARAMETERS = {"clamp": 2, "leaky_relu": 1}
 """How many of a function's two parameters the kernel takes."""
 
 
-def accepted() -> Iterator[tuple[str, str, str, str]]:
-    """All (kind, residual storage, output storage, post-op) with a kernel here; storage is a dtype, codes or absent."""
+def accepted(kernels: Kernels = "onednn") -> Iterator[tuple[str, str, str, str]]:
+    """All (kind, residual storage, output storage, post-op) with a kernel here; storage is a dtype, codes or absent.
+
+    It is torch's operators that take few post-ops: oneDNN applies any to any sum, and so do our own operators.
+    """
+    for kind, other, out, post_ops in _stored():
+        is_ours = kernels == "native" and "float16" not in (other, out)
+        yield from ((kind, other, out, f) for f in (POST_OPS if is_ours else ("identity", *post_ops)))
+
+
+def _stored() -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+    """(kind, residual storage, output storage, the post-ops torch's operators take)."""
     for kind, post_ops in UNARY_POST_OPS.items():
-        for out in (*FLOAT_OUTPUTS[kind], "codes"):
-            for f in ("identity", *post_ops):
-                yield kind, "absent", out, f
+        yield from ((kind, "absent", out, post_ops) for out in (*FLOAT_OUTPUTS[kind], "codes"))
     for kind, other, out in RESIDUALS:
-        if kind == "linear" and other in FLOATS[1:] and not linear_adds(other):
-            continue
-        for f in ("identity", *RESIDUAL_POST_OPS):
-            yield kind, other, out, f
+        if kind != "linear" or other not in FLOATS[1:] or linear_adds(other):
+            yield kind, other, out, RESIDUAL_POST_OPS
 
 
 @functools.cache
@@ -99,9 +105,9 @@ def linear_adds(half: str) -> bool:
     return bool((y == 17.0).all())
 
 
-def accepting() -> Iterator[tuple[str, str, str, str]]:
-    """`accepted()`, and each row with a float32 output, the step before it is stored as anything else."""
-    for kind, other, out, f in accepted():
+def accepting(kernels: Kernels = "onednn") -> Iterator[tuple[str, str, str, str]]:
+    """`accepted`, and each row with a float32 output, the step before it is stored as anything else."""
+    for kind, other, out, f in accepted(kernels):
         yield kind, other, out, f
         if out in FLOATS and out != "float32":
             yield kind, other, "float32", f

@@ -80,14 +80,14 @@ def optimize(
         return _unchanged(gm, str(reason), require)
     source = _module_of(gm)
     calls = calls_of(verify, example_inputs, source.graph, program)
-    with ready(chosen) as engine:
-        found = search(program, chosen, budget, clock, engine)
+    with ready(chosen, kernels) as engine:
+        found = search(program, chosen, budget, clock, engine, kernels)
         with clock.stage("price"):
-            costs, prices = price(cost, found, target, require, kernels)
+            costs, prices = price(cost, found, target, require)
         with clock.stage("extract"):
             selection = found.select(costs)
         with clock.stage("emit"):
-            module = found.emit(selection, kernels)
+            module = found.emit(selection)
         verdict = Verdict()
         if calls is not None:
             with clock.stage("verify"):

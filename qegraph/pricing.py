@@ -39,24 +39,20 @@ def estimates(of: Search, rates: Rates | None) -> list[float]:
 
 
 def price(
-    cost: CostFunction | Source,
-    of: Search,
-    target: Target = "eager",
-    require: str | None = None,
-    kernels: Kernels = "onednn",
+    cost: CostFunction | Source, of: Search, target: Target = "eager", require: str | None = None
 ) -> tuple[list[float], str]:
     """Costs (µs) of all e-nodes, and in words where they come from; `require` "int8" makes floats dear.
 
     Raises ValueError for an unknown source or target.
     """
-    exact, origin = _price(cost, of, target, kernels)
+    exact, origin = _price(cost, of, target)
     costs = [rounded(each) for each in exact]
     if require == "int8":
         costs = [each + float_penalty(of.snapshot, node) for each, node in zip(costs, of.snapshot.nodes, strict=True)]
     return costs, origin
 
 
-def _price(cost: CostFunction | Source, of: Search, target: Target, kernels: Kernels) -> tuple[list[float], str]:
+def _price(cost: CostFunction | Source, of: Search, target: Target) -> tuple[list[float], str]:
     if callable(cost):
         return [cost(of.snapshot, node) for node in of.snapshot.nodes], "under the cost function given"
     if cost not in ("estimated", "measured"):
@@ -65,18 +61,18 @@ def _price(cost: CostFunction | Source, of: Search, target: Target, kernels: Ker
         if cost == "measured":
             raise ValueError('cost="measured" is about eager runs; with target="compiled" use "estimated"')
         return estimates(
-            of, _called(COMPILED, target, kernels).on(torch.get_num_threads())
+            of, _called(COMPILED, target, of.kernels).on(torch.get_num_threads())
         ), "estimated for compiled code"
     if target != "eager":
         raise ValueError(f'target must be "eager" or "compiled", got {target!r}')
     store = Store.here(torch.get_num_threads())
     known = store.read().rates
     rates = known or DEFAULTS.on(torch.get_num_threads())
-    estimated = estimates(of, _called(rates, target, kernels))
+    estimated = estimates(of, _called(rates, target, of.kernels))
     origin = "estimated at this machine's rates" if known else "estimated at default rates (see `qegraph calibrate`)"
     if cost == "estimated":
         return estimated, origin
-    if kernels == "native":
+    if of.kernels == "native":
         raise ValueError('cost="measured" times torch\'s onednn operators; with kernels="native" use "estimated"')
     tuning = Tuning(store, of.budget.seconds)
     try:

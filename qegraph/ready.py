@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from qegraph import facts
 from qegraph.encode import declared
 from qegraph.engine import Engine
+from qegraph.kernels import Kernels
 from qegraph.lang.rule import Rule
 from qegraph.saturate import declare
 
@@ -58,20 +59,22 @@ _idle = _Idle()
 
 
 @contextmanager
-def ready(rules: Sequence[Rule]) -> Generator[Engine]:
-    """An e-graph with these rules and no values. What is done in it is undone at the end: keep nothing that asks it.
+def ready(rules: Sequence[Rule], kernels: Kernels = "onednn") -> Generator[Engine]:
+    """An e-graph with these rules and no values, where these kernels can be called.
+
+    What is done in it is undone at the end: keep nothing that asks it.
 
     Uses may be nested. Raises RuleError for a rule that egglog refuses.
     """
-    key = (tuple(facts.statements()), tuple(map(id, rules)))
-    lent = _idle.taken(key) or _Lent(key, tuple(rules), fresh(rules))
+    key = (tuple(facts.statements(kernels)), tuple(map(id, rules)))
+    lent = _idle.taken(key) or _Lent(key, tuple(rules), fresh(rules, kernels))
     with lent.engine.aside():
         yield lent.engine
     _idle.keep(lent)  # without one in which an error arose
 
 
-def fresh(rules: Sequence[Rule]) -> Engine:
+def fresh(rules: Sequence[Rule], kernels: Kernels = "onednn") -> Engine:
     """One of the caller's own, to keep. Raises RuleError as `ready` does."""
-    engine = declared()
+    engine = declared(kernels)
     declare(engine, rules)
     return engine

@@ -46,7 +46,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Search:
-    """Made by `search`. `rules` are those it was saturated with; `clock` has the time of each stage so far."""
+    """Made by `search`. rules, kernels  those it was saturated with. clock  the time of each stage so far."""
 
     program: Program
     rules: Sequence[Rule]
@@ -58,16 +58,17 @@ class Search:
     snapshot: Snapshot
     evidence: Evidence
     clock: Clock = field(default_factory=Clock)
+    kernels: Kernels = "onednn"
 
     def select(self, costs: Sequence[float]) -> Selection:
         """The cheapest form under these costs (µs), one per e-node."""
         return extract(self.snapshot, costs, time_limit=self.budget.seconds)
 
-    def emit(self, selection: Selection, kernels: Kernels = "onednn") -> fx.GraphModule:
+    def emit(self, selection: Selection) -> fx.GraphModule:
         """The graph of one form. Each call makes a new one; packed weights are shared."""
         with torch.no_grad():
             return Emitter(
-                self.program, self.encoder, self.freezer, self.snapshot, selection, self.evidence, kernels
+                self.program, self.encoder, self.freezer, self.snapshot, selection, self.evidence, self.kernels
             ).run()
 
     def report(self, selection: Selection, module: fx.GraphModule, costs: Sequence[float], prices: str) -> Report:
@@ -96,27 +97,30 @@ def search(
     budget: Budget | None = None,
     clock: Clock | None = None,
     engine: Engine | None = None,
+    kernels: Kernels = "onednn",
 ) -> Search:
     """encode -> saturate -> freeze, with all shipped exact rules unless others are given.
 
     Raises ConflictError where rules contradict each other (see `qegraph.alarms`).
 
-    engine  of `ready(rules)`: the result is to be used no longer than that; without one it keeps an e-graph of its own.
+    engine   of `ready(rules, kernels)`: the result is to be used no longer than that; without one it keeps an e-graph
+             of its own.
+    kernels  whose operators its forms may call, see `qegraph.optimize`.
     """
     rules = select(None) if rules is None else rules
     budget, clock = budget or Budget(), clock or Clock()
     with torch.no_grad():
         with clock.stage("encode"):
-            engine = engine or fresh(rules)
+            engine = engine or fresh(rules, kernels)
             encoder = encode(program, engine)
         with clock.stage("saturate"):
             try:
                 saturation = saturate(engine, budget)
             except ConflictError as conflict:
-                raise blame(program, rules, conflict, budget.rounds) from conflict
+                raise blame(program, rules, conflict, budget.rounds, kernels) from conflict
         with clock.stage("freeze"):
             freezer = Freezer(engine, program)
             snapshot, evidence = freezer.snapshot(encoder.read), freezer.evidence(rules)
     if os.environ.get(CONSTANTS) and (wrong := disagreeing_constants(program, rules, snapshot, evidence)):
         raise wrong
-    return Search(program, rules, budget, engine, encoder, saturation, freezer, snapshot, evidence, clock)
+    return Search(program, rules, budget, engine, encoder, saturation, freezer, snapshot, evidence, clock, kernels)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import IN, Conv, Linear, agrees, fq, full_range, highest_exact_code, image, int8_first, net
+from builders import FULL, IN, Conv, Linear, agrees, fq, full_range, highest_exact_code, image, int8_first, net
 from test_kernels import ARGUMENTS, FUNCTIONS
 from torch._inductor.utils import run_and_get_code
 
@@ -21,7 +21,7 @@ from qegraph.coverage.contract import disagreement
 from qegraph.kernels import accepted
 
 SCALE, OUT_SCALE, OTHER_SCALE = 0.02, 0.03, 0.04
-ROWS = [row for row in accepted() if "float16" not in row]
+ROWS = [row for row in accepted("native") if "float16" not in row]
 
 
 @pytest.fixture(autouse=True)
@@ -271,6 +271,25 @@ def test_an_optimised_graph_and_its_copies(tmp_path: Path) -> None:
     program = torch.export.export(fast, tuple(inputs), strict=False)
     for a, b in zip(program.module()(*inputs), expected, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("f", [F.relu6, F.silu, F.gelu, torch.tanh, lambda y: F.leaky_relu(y, 0.1)])
+def test_any_post_op_behind_a_residual_is_the_kernels(f: Any) -> None:
+    torch.manual_seed(0)
+    x = image()
+
+    def body(a: Any, b: Any, x: torch.Tensor) -> torch.Tensor:
+        y = fq(torch.relu(a(fq(x, IN))), IN)
+        return fq(f(b(y) + y), FULL)
+
+    gm = net(body, [Conv(), Conv()], [x])
+    fast = qegraph.optimize(gm, kernels="native", require="int8")
+    calls = [str(node.target) for node in fast.graph.nodes if node.op == "call_function"]
+    assert calls[-3:-1] == ["qegraph.qconv.default"] * 2 and "dequantize" in calls[-1]
+    agrees(gm, fast, [x])
+    stock = qegraph.optimize(gm, require="int8")
+    behind = [node.target for node in stock.graph.nodes if node.op == "call_function"]
+    assert len(behind) > len(calls), "torch's operators add only a relu to a residual"
 
 
 def test_a_saved_graph_where_there_are_no_native_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,17 @@ from qegraph.encode import Encoder, declared, encode
 from qegraph.engine import Engine
 from qegraph.errors import ConflictError
 from qegraph.freeze import Freezer
+from qegraph.kernels import Kernels
 from qegraph.lang.rule import Rule
 from qegraph.program import Program
 from qegraph.snapshot import Snapshot
 
 
-def blame(program: Program, rules: Sequence[Rule], found: ConflictError, rounds: int) -> ConflictError:
+def blame(
+    program: Program, rules: Sequence[Rule], found: ConflictError, rounds: int, kernels: Kernels
+) -> ConflictError:
     """The conflict again, naming rules and nodes. rounds: after so many the search would have ended."""
-    engine = declared()
+    engine = declared(kernels)
     for rule in rules:
         _declare(engine, rule)
     encoder = encode(program, engine)

@@ -199,7 +199,7 @@ def _changed(before: Sequence[Tensor], now: Sequence[Tensor]) -> bool:
 
 
 class _Forms:
-    """Named forms of one program, most of them emitted from one saturated e-graph."""
+    """Named forms of one program, those with torch's kernels emitted from one saturated e-graph."""
 
     def __init__(self, module: fx.GraphModule, inputs: Sequence[Tensor], settings: Settings) -> None:
         self.module, self.inputs, self.settings = module, inputs, settings
@@ -232,8 +232,10 @@ class _Forms:
             return self._once if name == "default" else settled(self._once, self.inputs, rules)
         assert self._found is not None
         cost, kernels = _asked(name)
-        costs, _ = price(cost, self._found, kernels=kernels)
-        return self._found.emit(self._found.select(costs), kernels)
+        if kernels == self._found.kernels:
+            return _emitted(self._found, cost)
+        with ready(rules, kernels) as other:
+            return _emitted(search(self._found.program, rules, engine=other, kernels=kernels), cost)
 
     def _default(self, rules: Sequence[Rule], engine: Engine) -> fx.GraphModule:
         """As `qegraph.optimize` gives it, the report included."""
@@ -251,6 +253,11 @@ class _Forms:
         found.report(selection, once, costs, prices)
         self._found = found
         return once
+
+
+def _emitted(found: Search, cost: CostFunction | Source) -> fx.GraphModule:
+    costs, _ = price(cost, found)
+    return found.emit(found.select(costs))
 
 
 def optimized(
