@@ -1,7 +1,8 @@
 """What an estimate of an e-node's time in µs is made of: max(work / peak, bytes / bandwidth) + overhead per call.
 
 The defaults were read off one Xeon core with AVX512-VNNI and AMX, torch 2.13, oneDNN 3.12. Only their ratios decide.
-`qegraph calibrate` measures this machine's.
+`qegraph calibrate` measures this machine's. `scaled` and `normed` were read off an EPYC core, without AVX-512; with it,
+whether a convolution is faster than a norm wasn't measured, and the norm stays.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import torch
+
 from qegraph.snapshot import Snapshot
 
 SYMBOLIC_SIZE = 8
@@ -17,6 +20,10 @@ SYMBOLIC_SIZE = 8
 
 ITEM_BYTES = {"float32": 4, "int32": 4, "float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "uint8": 1, "int8": 1,
               "float8_e4m3fn": 1}  # fmt: skip
+
+
+WIDE = "AVX512" in torch.backends.cpu.get_cpu_capability()
+"""Whether ATen's batch norm for codes is made of AVX-512: without, it takes one after another."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,8 @@ class Rates:
                      `zero_point_weights` are the weights it sums up meanwhile.
     full_channels    input channels from which a convolution runs at the full rate, `group_channels` if it has groups.
     half_weight      weight elements that the half-float linear widens on every call.
-    pooled           elements of an average pool run as a convolution.
+    pooled           elements of an average pool run as a convolution, `scaled` of a norm run as one.
+    normed           elements of the batch norm for codes, beside the bytes it moves.
     pool_in_passing  more for one of a value that is multiplied as floats too: compiled, its mean is made in passing.
     """
 
@@ -67,6 +75,8 @@ class Rates:
     float_conv_call: float = 65.0
     post_op: float = 0.5
     pooled: float = 1_800.0
+    scaled: float = 500.0 if WIDE else 1_500.0
+    normed: float = math.inf if WIDE else 240.0
     pool_in_passing: float = 0.0
     view: float = 6.0
     cast_traffic: float = 0.35
@@ -113,6 +123,7 @@ NATIVE_CALLS = {"eager": (22.0, 25.0), "compiled": (4.0, 4.0)}
 PER_THREAD = (
     "int8_macs", "linear_macs", "float_macs", "bfloat16_macs", "float8_macs", "float8_decoded", "bandwidth",
     "kernel_bandwidth", "conv_outputs", "linear_outputs", "zero_point_weights", "quantized", "dequantized", "pooled",
+    "scaled", "normed",
     "half_linear_macs", "half_weight", "weight_only_bfloat16_macs", "weight_only_float32_macs",
     "weight_only_float16_macs", "weight_only4_bfloat16_macs", "weight_only4_float32_macs", "weight_only4_float16_macs",
 )  # fmt: skip

@@ -9,6 +9,7 @@ from torch.fx import GraphModule
 import qegraph
 from qegraph import Budget, memory, saturate, zoo
 from qegraph.extract import Selection
+from qegraph.kernels import adds_in_32_bits
 from qegraph.validate import validate
 
 Model = tuple[GraphModule, tuple[torch.Tensor, ...]]
@@ -64,11 +65,12 @@ def test_less_search_is_never_cheaper(model: Model) -> None:
 
 def test_report_says_how_good_the_choice_is(model: Model) -> None:
     report = qegraph.explain(qegraph.optimize(model[0]))
+    cycle = 2 if adds_in_32_bits() else 3  # codes of a narrow range, their clamp, and that before they are quantized
     assert report.gap == 0 and report.lower_bound == report.cost > 0
-    assert report.method == "elimination" and report.largest_cycle == 2 and report.notes == ()
+    assert report.method == "elimination" and report.largest_cycle == cycle and report.notes == ()
     assert (
         f"  {report.cost:.0f} µs {report.prices}; none in the e-graph takes less than {report.lower_bound:.0f} µs: "
-        "gap 0.00% (elimination, largest cycle 2)" in str(report)
+        f"gap 0.00% (elimination, largest cycle {cycle})" in str(report)
     )
     worse = qegraph.Report(cost=10.0, lower_bound=9.0, method="greedy", largest_cycle=7, notes=("given up",))
     assert worse.gap == pytest.approx(0.1)

@@ -222,7 +222,7 @@ CASES: dict[str, Case] = {
     ),
     "stores-uint8": Case(
         lambda n, x: q(n(fq(x)), OUT_S8), [norm()], [b.image()],
-        "quantize_per_tensor_1", None, "requantize-batch-norm", "is int8", "to uint8",
+        "quantize_per_tensor_1", "requantize-batch-norm", "requantize-batch-norm", "is int8", "to uint8",
     ),
     "saturates-at-zero": Case(
         lambda n, x: q(F.relu(n(fq(x))), b.FULL_OUT), [norm()], [b.image()],

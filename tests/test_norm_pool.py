@@ -3,6 +3,9 @@
 # pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import builders as b
 import pytest
 import torch
@@ -10,7 +13,12 @@ import torch.nn.functional as F
 from builders import IN, IN_S8, OUT, QP, borders, checked, decomposed, fq, has, net, q
 from torch import Tensor, nn
 
+import qegraph
+from qegraph.cost import WIDE
+from qegraph.snapshot import ENode, Snapshot
+
 ZERO_LOW = b.usual(QP(0.02, 0))
+FASTER = "qbatch_norm2d.default" if WIDE else "qconv_pointwise.default"
 MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
 
 
@@ -42,6 +50,38 @@ def test_relu_is_the_saturation_where_the_lowest_code_is_zero() -> None:
     assert b.kinds(fast) == ["qbatch_norm2d.default"] and not has(fast, "relu")
     fast = checked(net(lambda n, x: q(F.relu(n(fq(x))), b.FULL_OUT), [norm()], [x]), [x])
     assert has(fast, "relu") + has(fast, "clamp") == 1
+
+
+def as_convolution(snapshot: Snapshot, node: ENode) -> float:
+    return math.inf if node.op == "QBatchNorm" else b.int8_first(snapshot, node)
+
+
+@pytest.mark.parametrize("f", [torch.clone, F.relu, F.relu6, F.silu])
+@pytest.mark.parametrize("p", [b.FULL_OUT, QP(0.02, 0), None], ids=str)
+def test_batch_norm_as_a_convolution(p: QP | None, f: Callable[[Tensor], Tensor]) -> None:
+    """It takes in what follows, as any contraction does."""
+    x = b.image()
+    gm = net(lambda n, x: q(f(n(fq(x))), p) if p else f(n(fq(x))), [norm()], [x])
+    fast = qegraph.optimize(gm, cost=as_convolution)
+    b.agrees(gm, fast, [x])
+    assert b.kinds(fast) == ["qconv_pointwise.default"] and borders(fast) == (1, 0)
+    assert not any(has(fast, name) for name in ("relu", "clamp", "silu", "norm"))
+
+
+def test_batch_norm_as_a_convolution_adds_a_residual() -> None:
+    x = b.image()
+    gm = net(lambda n, x: q(F.relu(n(fq(x)) + fq(x)), b.FULL), [norm()], [x])
+    fast = qegraph.optimize(gm, cost=as_convolution)
+    b.agrees(gm, fast, [x])
+    assert b.kinds(fast) == ["qconv2d_pointwise.binary"] and borders(fast) == (1, 0)
+
+
+def test_default_rates_choose_the_faster_kernel_for_a_batch_norm() -> None:
+    """Without AVX-512 the one of its own takes one code after another: only small images are left to it."""
+    for size, kind in ((5, "qbatch_norm2d.default"), (60, FASTER)):
+        x = torch.randn(1, 8, size, size)
+        gm = net(lambda n, x: q(n(fq(x)), OUT), [norm()], [x])
+        assert b.kinds(qegraph.optimize(gm)) == [kind]
 
 
 @pytest.mark.parametrize("case", ["int8", "float", "one row", "training"])

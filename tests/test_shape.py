@@ -98,6 +98,6 @@ def test_files_are_short() -> None:
 
 def test_rules_are_short_and_named() -> None:
     rules = shipped()
-    assert len({rule.name for rule in rules}) == len(rules) <= 90
+    assert len({rule.name for rule in rules}) == len(rules) <= 91
     for rule in rules:
         assert rule.law and "\n" not in rule.law, rule.name

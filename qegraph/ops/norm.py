@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from qegraph.cost import Rates
+from qegraph.cost import Rates, elements
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import batch_norm, nothing
 from qegraph.ops.quant import dequantized, dtype_in, scale_of, stored
@@ -40,7 +40,8 @@ def _cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
 
 
 def _qcost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
-    return rates.norm_call + 3 * rates.traffic(snapshot, node.eclass, *node.children)
+    moved = 3 * rates.traffic(snapshot, node.eclass, *node.children)
+    return rates.norm_call + moved + elements(snapshot, node.eclass) / rates.normed
 
 
 @word("BatchNorm", _cost)

@@ -53,6 +53,8 @@ def calibrate(tell: Tell = SILENT) -> Rates:
         "bandwidth": 3 * 4 * _MANY / _above(work["add"], calls["aten_call"]),
         "quantized": _MANY / _above(work["quantize"], calls["quantize_call"]),
         "dequantized": _MANY / _above(work["dequantize"], calls["dequantize_call"]),
+        "scaled": 256 * 28 * 28 / _above(work["scaled"], conv),
+        "normed": 256 * 28 * 28 / _above(work["normed"], defaults.norm_call),
     }
     return replace(defaults, **calls, **rates)
 
@@ -86,10 +88,14 @@ def _calls() -> Mapping[str, Call]:
 
 def _work() -> Mapping[str, Call]:
     values, codes = torch.randn(_MANY), torch.randint(0, 255, (_MANY,), dtype=torch.uint8)
+    image = codes[: 256 * 28 * 28].view(1, 28, 28, 256).permute(0, 3, 1, 2)
+    scales = torch.ones(256)
     return {
         "linear": _int8_linear(256, 1024, 1024),
         "row": _int8_linear(1, 4096, 2048),
         "rows": _int8_linear(2048, 64, 512),
+        "scaled": _int8_conv(256, 256, 1, 28, 256),
+        "normed": lambda: onednn.qbatch_norm2d(image, 0.1, 3, *[scales] * 4, 1e-5, 0.1, 0, torch.uint8),
         "conv": _int8_conv(256, 256, 3, 14),
         "pointwise": _int8_conv(64, 256, 1, 56),
         "float": _float_linear(torch.float32),
@@ -108,14 +114,14 @@ def _int8_linear(rows: int, width: int, outputs: int) -> Call:
     return lambda: onednn.qlinear_pointwise.default(x, 0.1, 0, packed, scales, None, None, *tail)
 
 
-def _int8_conv(channels: int, outputs: int, kernel: int, side: int) -> Call:
+def _int8_conv(channels: int, outputs: int, kernel: int, side: int, groups: int = 1) -> Call:
     x = torch.randint(0, 255, (1, channels, side, side), dtype=torch.uint8).contiguous(
         memory_format=torch.channels_last
     )
-    weight = torch.randint(-128, 127, (outputs, channels, kernel, kernel), dtype=torch.int8)
+    weight = torch.randint(-128, 127, (outputs, channels // groups, kernel, kernel), dtype=torch.int8)
     scales, windows = torch.full((outputs,), 0.01), ([1, 1], [kernel // 2] * 2, [1, 1])
-    packed = PackedConv(weight, scales.numel(), 0.1, 0, windows, 1, list(x.shape))()
-    tail = (*windows, 1, 0.1, 0, torch.uint8, "none", [], "")
+    packed = PackedConv(weight, scales.numel(), 0.1, 0, windows, groups, list(x.shape))()
+    tail = (*windows, groups, 0.1, 0, torch.uint8, "none", [], "")
     return lambda: onednn.qconv_pointwise.default(x, 0.1, 0, packed, scales, None, None, *tail)
 
 
