@@ -124,17 +124,20 @@ class _Builder:
         return self.table.add("module", name, call, fake, node, pure=False)
 
     def _call(self, node: fx.Node) -> int:
-        call = read_call(node, self._refer, lambda ref: self.table.fakes[ref.index])
+        call = read_call(node, self._refer, self._fake_of)
         if not isinstance(call.target, OpOverload):
             return self._python_call(node, call)
-        check_parameters(node, call, lambda ref: self.table.fakes[ref.index])
+        check_parameters(node, call, self._fake_of)
         self.table.notes.extend(remarks(node, call))
         if reason := hidden_write(call.target, call.args):
             raise Unsupported(f"{where(node)}: {reason}")
         if signature(call.target).written:
             return self._write(node, call, call.target)
-        same = identity_operand(call)
+        same = identity_operand(call, self._fake_of)
         return same.index if same is not None else self._evaluate(node, call)
+
+    def _fake_of(self, ref: Ref) -> Any:
+        return self.table.fakes[ref.index]
 
     def _python_call(self, node: fx.Node, call: Call) -> int:
         """A function without schema: whether it writes shows in the version counters of its fake operands."""
@@ -173,7 +176,7 @@ class _Builder:
         if twin is None or not isinstance(written, Ref):
             raise NeedsRetrace(f"{where(node)} has no functional twin")
         functional = Call(twin, call.args)
-        same = identity_operand(functional)
+        same = identity_operand(functional, self._fake_of)
         if same is not None:
             return same.index
         self._check_write(node, written.index)

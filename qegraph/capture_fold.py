@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,11 +45,22 @@ FOLDABLE = _FOLDED_VIEWS | _FOLDED_COPIES | _FOLDED_CASTS
 _MAX_CAST = 1 << 16  # elements; a larger cast constant costs memory that the source graph doesn't spend
 
 
-def identity_operand(call: Call) -> Ref | None:
-    """The operand that `call` returns itself, if it does: `detach`, `alias`, `lift_fresh`, dropout in eval mode."""
+def identity_operand(call: Call, fake_of: Callable[[Ref], Any]) -> Ref | None:
+    """The operand that `call` returns itself, if it does: `detach`, `alias`, `lift_fresh`, dropout in eval mode, `to`
+    the dtype it has.
+    """
     first = call.args[0] if call.args else None
+    if not isinstance(first, Ref):
+        return None
     same = call.target in _IDENTITIES or is_dropout_off(call.target, call.args)
-    return first if same and isinstance(first, Ref) else None
+    return first if same or _keeps_dtype(call, fake_of(first)) else None
+
+
+def _keeps_dtype(call: Call, operand: Any) -> bool:
+    if call.target is not _aten.to.dtype or not isinstance(operand, torch.Tensor):
+        return False
+    _, dtype, _, copy, memory_format = call.args
+    return dtype == operand.dtype and not copy and memory_format in (None, torch.preserve_format)
 
 
 def is_dropout_off(op: Any, args: Sequence[Any]) -> bool:

@@ -112,6 +112,19 @@ def test_make_fx_graph() -> None:
     check(gm, inputs, (torch.randn(7, 4),))
 
 
+def test_a_conversion_to_the_dtype_a_value_has_is_the_value() -> None:
+    class Converts(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            y = x * 2
+            z = y.float()
+            z += 1
+            return y, z.to(torch.float32, copy=True), x.float().double()
+
+    program = check(as_graph_module(export(Converts(), (torch.randn(2, 3),)).module()), (torch.randn(2, 3),))
+    conversions = [value for value in program.values if value.target in (aten.to.dtype, aten._to_copy.default)]
+    assert sorted(str(each.args[1]) for each in conversions) == ["torch.float32", "torch.float64"]
+
+
 def test_tied_weights_are_one_constant() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
