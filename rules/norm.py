@@ -18,7 +18,6 @@ from qegraph.lang import (
     positive_scale,
     qbatch_norm,
     quantize,
-    rank_is,
     real,
     relu,
     rewrite,
@@ -54,7 +53,7 @@ def batch_norm_is_depthwise(
     return (
         rewrite(batch_norm(y, g, h, m, v, e))
         .to(batch_norm(gemm(depthwise, y, ones, nothing()), g, h, m, v, e))
-        .when(channels_are(x, c), rank_is(x, 4))
+        .when(channels_are(x, c))
     )
 
 

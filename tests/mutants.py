@@ -151,6 +151,11 @@ MUTANTS: Mapping[str, tuple[Mutant, ...]] = {
         without("weight-zero-point-ignored", "gemm-int8", "weight-symmetric"),
     ),
     "swapped or wrong scale": (
+        changed(
+            "norm-of-twice-the-value",
+            "batch-norm-is-depthwise",
+            {'(Filled (vec-of c 1 1 1) 1 "int8")': filled(vec(Integer("c"), 1, 1, 1), 2, "int8")},
+        ),
         changed("scales-swapped", "gemm-int8", {"qx": params("qw"), "qw": params("qx")}, f"{OFF}|{FAILS}"),
         changed("residual-read-by-output-scale", "requantize-residual", {"qy": params("q")}),
         changed("scale-multiplied", "scaled-quantize", {"(/ s c)": Number.of("*", Number("s"), Number("c"))}),
