@@ -83,7 +83,7 @@ def test_every_call_of_the_zoo_is_accounted_for(name: str, size: zoo.Size) -> No
     report = accounted(*pair(name, size))
     int8 = [each for each in report.contractions if each.int8]
     assert all(each.rules and each.cost > 0 for each in int8)
-    assert [each for each in int8 if not each.gemms and each.kind != "average pool"] == []
+    assert [each for each in int8 if not each.gemms and each.kind not in ("average pool", "batch norm")] == []
     assert 0 < sum(each.cost for each in report.after) <= report.cost * (1 + 1e-9)
 
 

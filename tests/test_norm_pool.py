@@ -66,6 +66,7 @@ def test_batch_norm_as_a_convolution(p: QP | None, f: Callable[[Tensor], Tensor]
     b.agrees(gm, fast, [x])
     assert b.kinds(fast) == ["qconv_pointwise.default"] and borders(fast) == (1, 0)
     assert not any(has(fast, name) for name in ("relu", "clamp", "silu", "norm"))
+    assert "1 batch norm: 1 int8" in str(qegraph.explain(fast))
 
 
 def test_batch_norm_as_a_convolution_adds_a_residual() -> None:

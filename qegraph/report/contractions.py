@@ -137,7 +137,7 @@ def _int8(of: Account, node: fx.Node, made: Mapping[str, Any], convolutions: fro
     kind = "conv" if "qconv" in str(node.target) or not convolutions.isdisjoint(made["from"]) else "linear"
     weight = of.selection.choice[w.number]
     if of.snapshot.nodes[weight].op == "Filled":
-        kind = "average pool"
+        kind = "batch norm" if of.snapshot.shape[w.number][2:] == (1, 1) else "average pool"
     return Contraction(node.name, made["equals"] or "", kind, True, post_ops)
 
 

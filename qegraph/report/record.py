@@ -17,8 +17,8 @@ class Contraction:
 
     name      the emitted node; `source` the value of the input graph it computes.
     gemms     the contractions of the input graph that it stands for; `where`: the modules they are in, e.g. "layer1.0".
-    kind      of the source, whichever kernel runs it: linear, conv, matmul; "average pool" if run as a convolution;
-              "linear with int8 weight" (or int4, float16) if the activation is a float.
+    kind      of the source, whichever kernel runs it: linear, conv, matmul; "average pool" or "batch norm" if run as a
+              convolution; "linear with int8 weight" (or int4, float16) if the activation is a float.
     int8      an int8 kernel runs it.
     post_ops  what the kernel takes in: "add", and the unary function.
     rules     names of the rules that made it, in the order they apply.
