@@ -108,11 +108,7 @@ def test_dot_has_every_node_and_a_box_for_every_group() -> None:
     names = {node.get_name().strip('"') for part in (graph, *boxes) for node in part.get_nodes()}
     assert {each.name for each in report().before} == names - {"node", "edge"}
     assert len(graph.get_edges()) == sum(len(each.inputs) for each in report().before)
-    narrow = [
-        "linear",
-        "linear + hardtanh",
-        "linear + hardtanh",
-    ]  # without VNNI codes end at 127, which kernels clamp to
+    narrow = ["linear", "linear + hardtanh", "linear + hardtanh"]  # without VNNI kernels clamp to codes 0..127
     assert sorted(box.get_label().partition("\\n")[0].strip('"') for box in boxes) == (
         ["linear", "linear", "linear + relu"] if b.READS_INT8 else narrow
     )

@@ -63,9 +63,9 @@ def _work(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
         return elements(snapshot, node.eclass) * abs(snapshot.shape[x.number][-1]) / rates.linear_macs
     if qx.name == "Float8":
         return elements(snapshot, w.number) / rates.float8_decoded + macs / rates.float8_macs
-    if _is_pool(snapshot, w.number) and macs == elements(snapshot, node.eclass):
-        return macs / rates.scaled
     if _is_pool(snapshot, w.number):
+        if macs == elements(snapshot, node.eclass):
+            return macs / rates.scaled
         in_passing = rates.pool_in_passing if _was_float(snapshot, x.number) else 0.0
         return elements(snapshot, x.number) / rates.pooled + in_passing
     if kind.name == "Linear":
