@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import fx
@@ -13,7 +13,7 @@ from qegraph import native
 from qegraph._torch import codegen_of
 from qegraph.capture import capture
 from qegraph.emit import META
-from qegraph.errors import CaptureError, QegraphError, RequirementError, Unsupported
+from qegraph.errors import CaptureError, RequirementError, Unsupported
 from qegraph.kernels import Kernels
 from qegraph.load_rules import RuleItem, select
 from qegraph.logs import log_rules, log_stages
@@ -66,7 +66,7 @@ def optimize(
     Raises CaptureError for a graph or inputs that can't be read, RuleError for a malformed rule, QegraphError where
     there are no native kernels, with the reason.
     """
-    _check_kernels(kernels)
+    native.require(kernels)
     chosen = select(rules)
     budget = budget or Budget()
     wanted = Wanted(chosen, budget, cost, target, kernels, require, torch.get_num_threads())
@@ -126,13 +126,6 @@ def _same(gm: Any, report: Report) -> fx.GraphModule:
     module = fx.GraphModule(source, graph, type(source).__name__)
     module.meta = {**source.meta, META: report}
     return module
-
-
-def _check_kernels(kernels: str) -> None:
-    if kernels not in get_args(Kernels):
-        raise ValueError(f"kernels must be one of {get_args(Kernels)}, got {kernels!r}")
-    if kernels == "native" and (reason := native.unavailable()):
-        raise QegraphError(f'kernels="native": {reason}')
 
 
 def _check(report: Report, require: str | None) -> None:

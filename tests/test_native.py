@@ -6,7 +6,7 @@ import copy
 import io
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from torch._inductor.utils import run_and_get_code
 import qegraph
 from qegraph import native, zoo
 from qegraph.coverage.contract import disagreement
-from qegraph.kernels import accepted
+from qegraph.kernels import Kernels, accepted
 
 SCALE, OUT_SCALE, OTHER_SCALE = 0.02, 0.03, 0.04
 ROWS = [row for row in accepted("native") if "float16" not in row]
@@ -273,8 +273,7 @@ def test_an_optimised_graph_and_its_copies(tmp_path: Path) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("f", [F.relu6, F.silu, F.gelu, torch.tanh, lambda y: F.leaky_relu(y, 0.1)])
-def test_any_post_op_behind_a_residual_is_the_kernels(f: Any) -> None:
+def behind_a_residual(f: Any) -> tuple[torch.fx.GraphModule, torch.Tensor]:
     torch.manual_seed(0)
     x = image()
 
@@ -282,7 +281,12 @@ def test_any_post_op_behind_a_residual_is_the_kernels(f: Any) -> None:
         y = fq(torch.relu(a(fq(x, IN))), IN)
         return fq(f(b(y) + y), FULL)
 
-    gm = net(body, [Conv(), Conv()], [x])
+    return net(body, [Conv(), Conv()], [x]), x
+
+
+@pytest.mark.parametrize("f", [F.relu6, F.silu, F.gelu, torch.tanh, lambda y: F.leaky_relu(y, 0.1)])
+def test_any_post_op_behind_a_residual_is_the_kernels(f: Any) -> None:
+    gm, x = behind_a_residual(f)
     fast = qegraph.optimize(gm, kernels="native", require="int8")
     calls = [str(node.target) for node in fast.graph.nodes if node.op == "call_function"]
     assert calls[-3:-1] == ["qegraph.qconv.default"] * 2 and "dequantize" in calls[-1]
@@ -290,6 +294,16 @@ def test_any_post_op_behind_a_residual_is_the_kernels(f: Any) -> None:
     stock = qegraph.optimize(gm, require="int8")
     behind = [node.target for node in stock.graph.nodes if node.op == "call_function"]
     assert len(behind) > len(calls), "torch's operators add only a relu to a residual"
+
+
+def test_questions_are_about_the_kernels_asked_for() -> None:
+    gm, _ = behind_a_residual(torch.tanh)
+    answers = {kernels: qegraph.why_not(gm, "tanh", cost=int8_first, kernels=kernels) for kernels in get_args(Kernels)}
+    assert {kernels: each.verdict for kernels, each in answers.items()} == {"native": "in use", "onednn": "guard fails"}
+    session = qegraph.explore(gm, cost=int8_first, kernels="native")
+    assert session.best.module.code == qegraph.optimize(gm, cost=int8_first, kernels="native").code
+    bare = session.extract(without=["requantize"])
+    assert "qegraph.qconv" in bare.module.code and bare.search.kernels == "native"
 
 
 def test_a_saved_graph_where_there_are_no_native_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

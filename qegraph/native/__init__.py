@@ -6,7 +6,8 @@ torch's own are used.
 """
 
 from qegraph.native.library import load as load
+from qegraph.native.library import require as require
 from qegraph.native.library import unavailable as unavailable
 from qegraph.native.shims import wrapper_settings as wrapper_settings
 
-__all__ = ["load", "unavailable", "wrapper_settings"]
+__all__ = ["load", "require", "unavailable", "wrapper_settings"]

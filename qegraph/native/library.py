@@ -11,10 +11,13 @@ import subprocess
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import filelock
 import torch
 
+from qegraph.errors import QegraphError
+from qegraph.kernels import Kernels
 from qegraph.machine import cache_folder
 from qegraph.native.operators import describe_operators
 from qegraph.progress import progress
@@ -55,6 +58,14 @@ def unavailable() -> str | None:
     """Why there are no operators of our own in this process, and what to do about it; None if there are."""
     found = loaded()
     return found if isinstance(found, str) else None
+
+
+def require(kernels: str) -> None:
+    """Raises ValueError for kernels of no known kind, QegraphError for our own where they can't be had, with why."""
+    if kernels not in get_args(Kernels):
+        raise ValueError(f"kernels must be one of {get_args(Kernels)}, got {kernels!r}")
+    if kernels == "native" and (reason := unavailable()):
+        raise QegraphError(f'kernels="native": {reason}')
 
 
 def path() -> Path:

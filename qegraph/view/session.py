@@ -6,18 +6,18 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx
 
+from qegraph import native
 from qegraph.capture import capture
 from qegraph.emit import META
 from qegraph.errors import QegraphError
 from qegraph.inputs import inputs_of
-from qegraph.lang.rule import Rule
-from qegraph.load_rules import select
+from qegraph.kernels import Kernels
+from qegraph.load_rules import RuleItem, select
 from qegraph.pricing import CostFunction, Source, Target, price
 from qegraph.saturate import Budget
 from qegraph.search import Search, search
@@ -123,7 +123,7 @@ class Session:
                 nearest = ", ".join(get_close_matches(each, sorted(known), n=3, cutoff=0.4)) or "none is like it"
                 raise QegraphError(f"expected a rule of this session, got {each!r}; nearest: {nearest}")
             rules = [rule for rule in self.search.rules if rule.name not in names]
-            self._narrowed[names] = search(self.search.program, rules, self.search.budget)
+            self._narrowed[names] = search(self.search.program, rules, self.search.budget, kernels=self.search.kernels)
         return self._narrowed[names]
 
     def _form(self, of: Search, costs: Sequence[float], node: str, form: Form) -> tuple[int, int]:
@@ -175,13 +175,16 @@ def explore(
     gm: fx.GraphModule | torch.export.ExportedProgram,
     example_inputs: Sequence[Any] | None = None,
     *,
-    rules: Sequence[Rule | str | Path] | None = None,
+    rules: Sequence[RuleItem] | None = None,
     cost: CostFunction | Source = "estimated",
     budget: Budget | None = None,
     target: Target = "eager",
+    kernels: Kernels = "onednn",
 ) -> Session:
     """A session on a q/dq graph; arguments as those of `optimize`. The graph is saturated here, once.
 
-    Raises CaptureError or Unsupported for a graph that can't be read or improved soundly.
+    Raises CaptureError or Unsupported for a graph that can't be read or improved soundly, and what `optimize` raises
+    for rules and kernels.
     """
-    return Session(search(capture(gm, example_inputs), select(rules), budget), cost, target)
+    native.require(kernels)
+    return Session(search(capture(gm, example_inputs), select(rules), budget, kernels=kernels), cost, target)

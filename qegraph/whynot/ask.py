@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import fx
 
+from qegraph import native
 from qegraph.capture import capture
 from qegraph.errors import QegraphError, Unsupported
+from qegraph.kernels import Kernels
 from qegraph.lang.rule import Rule
-from qegraph.load_rules import by_name, select, shipped
+from qegraph.load_rules import RuleItem, by_name, select, shipped
 from qegraph.nearmiss import Tables
 from qegraph.pricing import CostFunction, Source, Target, price
 from qegraph.program import Program
@@ -31,10 +32,11 @@ def why_not(
     rule: str | Rule | None = None,
     example_inputs: Sequence[Any] | None = None,
     *,
-    rules: Sequence[Rule | str | Path] | None = None,
+    rules: Sequence[RuleItem] | None = None,
     cost: CostFunction | Source = "estimated",
     target: Target = "eager",
     budget: Budget | None = None,
+    kernels: Kernels = "onednn",
 ) -> WhyNot:
     """Why `rule` doesn't apply at `node`: how much of it matched, the first guard that failed, and what would help.
 
@@ -42,8 +44,9 @@ def why_not(
     kernel of the node or taking it into one. The others are as for `optimize`, whose search is repeated.
 
     `diagnose` asks a search that has been made. Raises QegraphError for a node that isn't there, RuleError for a rule
-    that isn't, each with the nearest names.
+    that isn't, each with the nearest names, and what `optimize` raises for kernels.
     """
+    native.require(kernels)
     chosen = select(rules)
     asked = _asked(rule, chosen) if rule is not None else None
     try:
@@ -51,7 +54,7 @@ def why_not(
     except Unsupported as reason:
         return WhyNot(node, verdict="unchanged", reason=str(reason))
     _value(program, node)  # before the search, which takes longer
-    found = search(program, chosen, budget)
+    found = search(program, chosen, budget, kernels=kernels)
     costs, _ = price(cost, found, target)
     return diagnose(found, costs, node, asked)
 
