@@ -22,6 +22,7 @@ import qegraph
 from qegraph import _dynamo, zoo
 from qegraph.bench.accuracy import complaint, error, outputs
 from qegraph.bench.counts import count, operator_name, total
+from qegraph.compiling import tuned
 from qegraph.coverage.parts import Net
 
 TUNED = {"mode": "tuned", "kernels": "onednn"}
@@ -32,6 +33,13 @@ def gated() -> Net:
     return Net(lambda m, n, x: n(fq(m(fq(x)) * x[:, :16], OUT)), [Linear(), Linear(16, 8)])
 
 
+@pytest.fixture
+def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the CPU had it, as far as variants are chosen by that."""
+    monkeypatch.setattr(tuned, "adds_in_32_bits", lambda: True)
+
+
+@pytest.mark.usefixtures("vnni")
 def test_fastest_variant_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def compile_graph(module: fx.GraphModule, inputs: Sequence[Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
         if settings.get("max_autotune"):
@@ -52,6 +60,22 @@ def test_fastest_variant_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     assert any(each.startswith("compiled: 2 linear: 2 int8") for each in caplog.messages)
 
 
+def test_without_vnni_templates_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Mapping[str, Any]] = []
+
+    def compile_graph(module: fx.GraphModule, inputs: Sequence[Any], settings: Mapping[str, Any]) -> Callable[..., Any]:
+        tried.append(settings)
+        return module
+
+    monkeypatch.setattr(tuned, "adds_in_32_bits", lambda: False)
+    monkeypatch.setattr(_dynamo, "compile_graph", compile_graph)
+    model = gated()
+    b.agrees(model, compiled(model, {**INT8, **TUNED}), [rows()])  # pyright: ignore[reportArgumentType]
+    assert [each.get("cpp_wrapper", False) for each in tried] == [False, True]
+    assert not any("max_autotune" in each for each in tried)
+
+
+@pytest.mark.usefixtures("vnni")
 def test_variant_that_is_wrong_is_left_out(monkeypatch: pytest.MonkeyPatch, given: Given) -> None:
     """As Inductor's templates are for some linears: see tests/BUGS.md."""
     compile_graph = _dynamo.compile_graph

@@ -14,7 +14,7 @@ from qegraph._torch import OpOverload, hint, pytree
 from qegraph.compiling.hand_over import Settings
 from qegraph.compiling.inductor import Made, compile_default, compile_with
 from qegraph.emit import META
-from qegraph.kernels import Kernels
+from qegraph.kernels import Kernels, adds_in_32_bits
 from qegraph.logs import LOGGER
 from qegraph.progress import progress
 from qegraph.report import Report
@@ -73,10 +73,13 @@ def _variants(
 
     Inductor's GEMM templates are for linears, and take the place of torch's operators only. By themselves they are no
     faster than ours; what they gain is the pointwise code behind a product, which they run while it is in the cache.
-    Where there is none, or convolutions are the most, that isn't worth the minutes.
+    Where there is none, or convolutions are the most, that isn't worth the minutes. Without VNNI they don't use int8
+    instructions, and take thirty times as long as oneDNN's kernels (llama_style on AVX2, two threads).
     """
     if kernels == "onednn":
         yield "cpp_wrapper", fast, _CPP
+    if not adds_in_32_bits():
+        return
     report: Report = fast.meta[META]
     kinds = Counter(each.kind for each in report.contractions)
     if kinds["linear"] > kinds["conv"] and any(map(_leads_to_pointwise, fast.graph.nodes)):

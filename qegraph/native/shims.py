@@ -25,7 +25,8 @@ def wrapper_settings() -> Mapping[str, Any]:
 
     What Inductor builds is linked against the library by its path, as one more word behind a library that is linked
     anyway: Inductor takes names only, and one would be looked for where it isn't.
-    The wrapper is compiled apart from the kernels, with less effort, which is less time in all.
+    The wrapper is compiled apart from the kernels, as it is written: optimised, it takes a fifth longer to compile, and
+    a call of 54 kernels about 10 µs less.
     """
     functions = {
         torch.ops.qegraph.qlinear.default: f"aoti_torch_cpu_qlinear({_BEFORE}{_AFTER})",
@@ -37,6 +38,7 @@ def wrapper_settings() -> Mapping[str, Any]:
     return {
         "cpp_wrapper": True,
         "cpp_wrapper_build_separate": True,
+        "aot_inductor.compile_wrapper_opt_level": "O0",
         "aot_inductor.custom_ops_to_c_shims": {each: [f"AOTITorchError {text}"] for each, text in functions.items()},
         "aot_inductor.custom_op_libs": [f"c10 {path()}"],
     }
