@@ -10,7 +10,7 @@ from egraphs import FAMILIES, EGraph, check, family, hide_ilp, limit_cells, resi
 
 from qegraph.extract import extract
 
-ROUNDS = 3
+ROUNDS = 5
 EXPONENT = 1.3
 pytestmark = pytest.mark.usefixtures("no_garbage_collection")
 
