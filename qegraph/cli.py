@@ -58,6 +58,7 @@ def _configure_bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs (default 0)")
     parser.add_argument("--samples", type=_at_least_one, default=16, help="inputs outputs are compared on (default 16)")
     parser.add_argument("--variants", type=_names, help="comma-separated (default: those not slow to build)")
+    parser.add_argument("--builds", type=_at_least_one, default=1, help="of each variant, timed in turns (default 1)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything measured, after each model")
     parser.add_argument("--cost-fidelity", action="store_true", help="rank random forms by cost and by time instead")
     parser.add_argument("--profile", action="store_true", help="split the latency of one call into its parts instead")
@@ -74,7 +75,9 @@ def _run_bench(args: argparse.Namespace) -> int:
     variants: tuple[str, ...] = args.variants or bench.DEFAULT
     _known("model", args.models, zoo.names())
     _known("variant", variants, tuple(bench.BUILDERS))
-    settings = bench.Settings(args.size, args.rounds, args.threads, args.seed, args.samples, variants)
+    settings = bench.Settings(
+        args.size, args.rounds, args.threads, args.seed, args.samples, variants, builds=args.builds
+    )
     machine = bench.describe(args.threads)
     models = args.models or zoo.names()
     results: list[bench.Result] = []
@@ -85,7 +88,7 @@ def _run_bench(args: argparse.Namespace) -> int:
             if args.json:
                 write_text(args.json, json.dumps(bench.to_json(results, settings, machine), indent=1) + "\n")
     bench.show(bench.tables(results, settings))
-    print(f"{machine.line()}; seed {args.seed}, {args.rounds} rounds, {args.size} size")
+    print(f"{machine.line()}; seed {args.seed}, {args.rounds} rounds, {args.builds} builds, {args.size} size")
     failures = [f"{result.model}: {failure}" for result in results for failure in result.failures]
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)

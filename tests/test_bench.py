@@ -248,6 +248,40 @@ def test_ratios_are_of_pairs_that_were_asked_for(subject: Subject, monkeypatch: 
     assert against and against.maximum == 0.0
 
 
+def test_builds_take_turns_and_their_median_counts(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    took = {"inductor": [9.0, 1.0, 2.0], "backend": [4.0, 30.0, 5.0]}
+
+    def builder(name: str) -> Callable[[Subject], Built]:
+        def build(given: Subject) -> Built:
+            order.append(name)
+            return Built(given.quantized, None, took[name][order.count(name) - 1])
+
+        return build
+
+    monkeypatch.setattr("qegraph.bench.run.BUILDERS", {**BUILDERS, **{name: builder(name) for name in took}})
+    settings = Settings(rounds=1, samples=1, variants=tuple(took), builds=3)
+    result = measure("tiny", subject, settings, lambda _: None)
+    assert order == ["inductor", "backend"] * 3
+    assert result.compile_ratio("backend", "inductor") == 5.0 / 2.0
+
+
+def test_a_build_that_crashes_the_second_time_is_a_crash(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def build(given: Subject) -> Built:
+        order.append("inductor")
+        if len(order) > 1:
+            raise RuntimeError("not again")
+        return Built(given.quantized, None, 1.0)
+
+    monkeypatch.setattr("qegraph.bench.run.BUILDERS", {**BUILDERS, "inductor": build})
+    settings = Settings(rounds=1, samples=1, variants=("inductor",), builds=3)
+    outcome = measure("tiny", subject, settings, lambda _: None).outcomes["inductor"]
+    assert "not again" in (outcome.crash or "") and outcome.timing is None
+    assert len(order) == 2
+
+
 @pytest.mark.parametrize("peer", ["openvino", "onnxruntime"])
 def test_what_is_not_installed_is_left_out_with_a_note(
     peer: str, subject: Subject, monkeypatch: pytest.MonkeyPatch

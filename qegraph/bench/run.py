@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -21,7 +23,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """`samples` is the number of random inputs the outputs are compared on; `options` override the model's size."""
+    """`samples` is the number of random inputs the outputs are compared on; `options` override the model's size.
+
+    `builds` is how often each variant is built, in turns: the seconds are the median.
+    """
 
     size: zoo.Size = "full"
     rounds: int = 11
@@ -29,6 +34,7 @@ class Settings:
     seed: int = 0
     samples: int = 16
     variants: tuple[str, ...] = DEFAULT
+    builds: int = 1
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def wanted(self) -> tuple[str, ...]:
@@ -43,7 +49,7 @@ class Outcome:
     speedup      over fp32 eager.
     error        against the q/dq graph, for variants that run it.
     float_error  against the float module, for all: what quantizing costs, by whatever recipe.
-    note         what was chosen while building.
+    note         what was chosen while building, the last time.
     """
 
     crash: str | None = None
@@ -100,7 +106,7 @@ def bench(names: Sequence[str], settings: Settings, progress: Progress) -> Itera
 def measure(name: str, subject: Subject, settings: Settings, progress: Progress) -> Result:
     """Benchmark one quantized model, at the thread count in force."""
     with torch.no_grad():
-        built, outcomes = _build(name, subject, settings.wanted(), progress)
+        built, outcomes = _build(name, subject, settings, progress)
         progress(f"{name}: comparing outputs")
         errors = _compare(built, outcomes, zoo.draw(subject.inputs, settings.samples, settings.seed + 1))
         progress(f"{name}: timing {len(built)} variants, {settings.rounds} rounds")
@@ -125,20 +131,26 @@ def _call(built: Built, subject: Subject) -> Callable[[], object]:
 
 
 def _build(
-    name: str, subject: Subject, wanted: Sequence[str], progress: Progress
+    name: str, subject: Subject, settings: Settings, progress: Progress
 ) -> tuple[dict[str, Built], dict[str, Outcome]]:
     """Build every variant; what crashed or isn't installed is in the second result, with the reason."""
     built: dict[str, Built] = {}
     lost: dict[str, Outcome] = {}
-    for key in wanted:
-        progress(f"{name}: building {key}")
-        try:
-            built[key] = BUILDERS[key](subject)
-        except (zoo.MissingExtra, Unavailable) as missing:
-            lost[key] = Outcome(skipped=str(missing))
-        except Exception as problem:  # a rival's crash is a finding, whatever its type
-            lost[key] = Outcome(crash=_reason(problem))
-    return built, lost
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    for _ in range(settings.builds):
+        for key in settings.wanted():
+            if key in lost:
+                continue
+            progress(f"{name}: building {key}")
+            try:
+                built[key] = BUILDERS[key](subject)
+                seconds[key].append(built[key].seconds)
+            except (zoo.MissingExtra, Unavailable) as missing:
+                lost[key] = Outcome(skipped=str(missing))
+            except Exception as problem:  # a rival's crash is a finding, whatever its type
+                lost[key] = Outcome(crash=_reason(problem))
+    kept = {key: replace(each, seconds=median(seconds[key])) for key, each in built.items() if key not in lost}
+    return kept, lost
 
 
 def _compare(
