@@ -33,12 +33,22 @@ def _register(target: Any, lower: Callable[..., Any]) -> None:
     register_lowering(target, type_promotion_kind=None)(lower)
 
 
-def register_constant_lowering(target: Any, fetch: Callable[[str], torch.Tensor]) -> None:
-    """Lower `target(key)` to the graph constant `fetch(key)`.
+Named = tuple[str, torch.Tensor]
+
+
+def register_constant_lowering(target: Any, fetch: Callable[[str], Named | list[Named]]) -> None:
+    """Lower `target(key)` to the graph constants `fetch(key)`, one or a list.
 
     Inductor's int8 lowerings want packed weights as constants, which it has by itself only under `freezing`.
     """
-    _register(target, lambda key: _add_constant(fetch(key), f"packed_{key}"))
+
+    def lower(key: str) -> Any:
+        found = fetch(key)
+        if isinstance(found, list):
+            return [_add_constant(tensor, name) for name, tensor in found]
+        return _add_constant(found[1], found[0])
+
+    _register(target, lower)
 
 
 def register_folding(target: Any, compute: Callable[..., torch.Tensor]) -> None:

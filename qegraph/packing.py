@@ -61,6 +61,10 @@ class PackedWeight(torch.nn.Module):
             return self.operator(self.weight, *self.layout)
         if torch.compiler.is_compiling():
             return torch.ops.qegraph.packed_weight(self.key)
+        return self.packed()
+
+    def packed(self) -> torch.Tensor:
+        """The packed tensor, which all modules with the same key share."""
         return self._packed.tensor()
 
     def _share(self) -> None:
@@ -136,17 +140,6 @@ class PackedConv(PackedWeight):
         super().__init__(weight, (scales, x_scale, x_zero_point, *windows, groups, x_shape))
 
 
-class HeldConstant:
-    """A tensor that compiled code has for a constant, by a key that depends on its content, while this object lives."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        plain = tensor.detach().contiguous()
-        digest = hashlib.sha256(plain.view(-1).view(torch.uint8).numpy().tobytes())
-        digest.update(repr((tensor.dtype, tuple(tensor.shape), tensor.stride())).encode())
-        self.key = f"held_{digest.hexdigest()[:24]}"
-        self._packed = _PACKED.setdefault(self.key, _Packed(tensor.detach))
-
-
 class InputChecks(torch.nn.Module):
     """The checks `torch.export` leaves at the start of a graph. They can't be pickled: a loaded copy goes without."""
 
@@ -169,12 +162,18 @@ def _fetch(key: str) -> torch.Tensor:
     return packed.tensor()
 
 
+def alike(packed: torch.Tensor) -> torch.Tensor:
+    """With the strides of an opaque tensor, which mean nothing: Inductor would copy it to get others."""
+    return torch.empty_strided(packed.shape, packed.stride(), dtype=packed.dtype)
+
+
 def _fake(key: str) -> torch.Tensor:
-    """With the strides of the opaque tensor, which mean nothing: Inductor would copy it to get others."""
-    _inductor.register_constant_lowering(torch.ops.qegraph.packed_weight.default, _fetch)
+    _inductor.register_constant_lowering(
+        torch.ops.qegraph.packed_weight.default, lambda key: (f"packed_{key}", _fetch(key))
+    )
     with _torch.unset_fake_temporarily():
         packed = _fetch(key)
-    return torch.empty_strided(packed.shape, packed.stride(), dtype=packed.dtype)
+    return alike(packed)
 
 
 _LIBRARY = torch.library.Library("qegraph", "DEF")

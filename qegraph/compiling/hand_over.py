@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ import torch
 from torch import fx
 
 from qegraph import borders
+from qegraph.compiling.constants import hold
 from qegraph.compiling.freeze import attributes_of
-from qegraph.packing import HeldConstant, PackedWeight
+from qegraph.packing import PackedWeight
 from qegraph.report import Report
 from qegraph.torch_names import quantized_decomposed
 
@@ -33,35 +35,33 @@ class HandOver:
 def hand_over(fast: fx.GraphModule, report: Report) -> HandOver:
     """`fast`, which isn't changed, with constants that Inductor sees as such.
 
-    They are calls of an operator with a key that depends on their content, so graphs with the same code and other
-    weights are different graphs. Inductor's own freezing is for weights of kernels that stay float: it packs them, and
-    takes seconds. Nothing is kept on disk: packed weights can't be, and Inductor would find that out only after it has
-    pickled everything else.
+    Inductor's own freezing is for weights of kernels that stay float: it packs them, and takes seconds. Nothing is kept
+    on disk: packed weights can't be, and Inductor would find that out only after it has pickled everything else.
     """
     freezing = any(each.kind in ("linear", "conv") and not each.int8 for each in report.contractions)
-    owners: list[Any] = [fast]
-    graph, attributes = fx.Graph(), attributes_of(fast)
+    attributes = {name: each for name, each in attributes_of(fast).items() if _is_held(each, freezing)}
+    constants, numbers = hold(list(attributes.values())), {name: number for number, name in enumerate(attributes)}
+    graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
+    held: fx.Node | None = None
     for node in fast.graph.nodes:
-        owner = _owner(attributes.get(str(node.target)), freezing) if node.op in ("get_attr", "call_module") else None
-        if owner is None:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
+        if node.op != "placeholder" and held is None and numbers:
+            held = graph.call_function(torch.ops.qegraph.constants.default, (constants.key,))
+        if node.op in ("get_attr", "call_module") and node.target in numbers:
+            copies[node] = graph.call_function(operator.getitem, (held, numbers[node.target]))
         else:
-            owners.append(owner)
-            copies[node] = graph.call_function(torch.ops.qegraph.packed_weight.default, (owner.key,))
+            copies[node] = graph.node_copy(node, copies.__getitem__)
         copies[node].meta = {key: item for key, item in node.meta.items() if key not in ("val", "example_value")}
         if freezing and node.target in _ARITHMETIC:
             copies[node].target = _ARITHMETIC[node.target]
     module = fx.GraphModule(fast, graph, "Compiled")
-    return HandOver(module, {"freezing": freezing, "fx_graph_cache": False}, tuple(owners))
+    return HandOver(module, {"freezing": freezing, "fx_graph_cache": False}, (fast, constants))
 
 
-def _owner(attribute: Any, freezing: bool) -> PackedWeight | HeldConstant | None:
+def _is_held(attribute: Any, freezing: bool) -> bool:
     if isinstance(attribute, PackedWeight):
-        return attribute
-    if isinstance(attribute, torch.Tensor) and not freezing and attribute.nbytes <= _LARGE:
-        return HeldConstant(attribute)
-    return None
+        return True
+    return isinstance(attribute, torch.Tensor) and not freezing and attribute.nbytes <= _LARGE
 
 
 def _dequantize(
