@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import qegraph
 from qegraph import native
+from qegraph.compiling.constants import hold
 from qegraph.coverage.parts import Net
 
 LINEARS = ["qlinear"] * 2
@@ -36,6 +37,22 @@ def test_module(given: Given) -> None:
     b.agrees(model, compiled(model), [rows()])  # pyright: ignore[reportArgumentType]
     assert given.kinds() == [LINEARS]
     assert not any(isinstance(node.target, str) and node.op == "get_attr" for node in given.modules[0].graph.nodes)
+    assert [str(node.target) for node in given.modules[0].graph.nodes].count("qegraph.constants.default") == 1
+
+
+def test_constants_go_by_their_content() -> None:
+    """Graphs with the same code and other weights are different graphs, or one would get the other's code."""
+    weight = torch.arange(4.0)
+    held = hold([weight, weight[:2]])
+    assert hold([weight.clone(), weight[:2].clone()]).key == held.key
+    for other in ([weight + 1, weight[:2]], [weight.reshape(2, 2), weight[:2]], [weight[:2], weight], [weight]):
+        assert hold(other).key != held.key
+    first, second = torch.ops.qegraph.constants(held.key)
+    assert torch.equal(first, weight) and torch.equal(second, weight[:2])
+    key = held.key
+    del held
+    with pytest.raises(RuntimeError, match=f"no constants {key} in this process"):
+        torch.ops.qegraph.constants(key)
 
 
 def test_exported_graph(given: Given) -> None:
