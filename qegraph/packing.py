@@ -25,9 +25,16 @@ from qegraph.prepack import CONV, HALF_LINEAR, LINEAR, pack_conv, pack_half_line
 class _Packed:
     """One packed weight of this process, made when it is first needed; all copies of its owner share it."""
 
-    def __init__(self, pack: Callable[[], torch.Tensor]) -> None:
+    def __init__(self, weight: torch.Tensor, pack: Callable[[], torch.Tensor]) -> None:
+        """`pack` packs `weight`."""
+        self._weight = weight
+        self._version = _torch.version_of(weight)
         self._pack = pack
         self._tensor: torch.Tensor | None = None
+
+    def is_lost(self) -> bool:
+        """The weight was written to before it was packed."""
+        return self._tensor is None and _torch.version_of(self._weight) != self._version
 
     def tensor(self) -> torch.Tensor:
         if self._tensor is None:
@@ -64,12 +71,21 @@ class PackedWeight(torch.nn.Module):
         return self.packed()
 
     def packed(self) -> torch.Tensor:
-        """The packed tensor, which all modules with the same key share."""
+        """The packed tensor, which all modules with the same key share. A weight that was written to is packed anew."""
+        if _torch.version_of(self.weight) != self._version:
+            self.key = self._digest()
+            self._share()
+        elif self._packed.is_lost():
+            self._share()
         return self._packed.tensor()
 
     def _share(self) -> None:
-        made = _Packed(functools.partial(self.prepack, self.weight, *self.layout))
-        self._packed = _PACKED.setdefault(self.key, made)
+        self._version = _torch.version_of(self.weight)
+        shared = _PACKED.get(self.key)
+        if shared is None or shared.is_lost():
+            shared = _Packed(self.weight, functools.partial(self.prepack, self.weight, *self.layout))
+            _PACKED[self.key] = shared
+        self._packed = shared
 
     def _digest(self) -> str:
         plain = self.weight.detach().contiguous()
@@ -159,6 +175,8 @@ def _fetch(key: str) -> torch.Tensor:
     packed = _PACKED.get(key)
     if packed is None:
         raise RuntimeError(f"no packed weight {key} in this process; run the optimised module, not a copy of its graph")
+    if packed.is_lost():
+        raise RuntimeError(f"weight {key} was written to after the graph was optimised; optimise it again")
     return packed.tensor()
 
 

@@ -3,6 +3,7 @@
 # pyright: reportUnknownLambdaType=false
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -58,6 +59,18 @@ def test_fastest_variant_is_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     assert "tuned: templates left out: NotImplementedError: no such kernel" in caplog.messages
     assert any(each.startswith("tuned: cpp_wrapper; default ") for each in caplog.messages)
     assert any(each.startswith("compiled: 2 linear: 2 int8") for each in caplog.messages)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "onednn"])
+def test_models_with_the_same_weights_are_written_to_apart(kernels: str) -> None:
+    """One is written to once it is compiled, and the other compiled after that, as it was."""
+    model, x = perceptron(), rows()
+    written = copy.deepcopy(model)
+    with torch.no_grad():
+        compiled(written, {**INT8, "kernels": kernels})(x)
+        for each in (*written.parameters(), *written.buffers()):
+            each.mul_(2)
+        b.agrees(model, compiled(model, {**INT8, "kernels": kernels}), [x])  # pyright: ignore[reportArgumentType]
 
 
 def test_without_vnni_templates_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,11 @@ import subprocess
 import sys
 from functools import cache
 
+import builders as b
 import pytest
 import torch
-from builders import int8_first
+from builders import Linear, fq, int8_first
+from compiled import rows
 from torch import fx
 
 import qegraph
@@ -85,6 +87,25 @@ def test_a_dropped_copy_leaves_the_packed_weights() -> None:
     with torch.no_grad():
         compiled = torch.compile(fast, backend="eager")
         assert torch.equal(compiled(*inputs), fast(*inputs))
+
+
+@pytest.mark.parametrize("is_run", [False, True])
+def test_a_weight_written_in_place_is_packed_anew(is_run: bool) -> None:
+    """Before its first run or after it; another graph with the weight as it was doesn't get what was written."""
+    x = rows()
+    gm = b.net(lambda m, x: m(fq(x)), [Linear()], [x])
+    fast, other = qegraph.optimize(gm, require="int8"), copy.deepcopy(gm)
+    kept = copy.deepcopy(fast)
+    before = kept(x)
+    if is_run:
+        assert torch.equal(fast(x), before)
+    (weight,) = [each for each in fast.buffers() if each.dtype == torch.int8]
+    weight.neg_()
+    b.agrees(other, qegraph.optimize(other, require="int8"), [x])
+    assert not torch.allclose(fast(x), before)
+    assert torch.equal(kept(x), before)
+    weight.neg_()
+    assert torch.equal(fast(x), before)
 
 
 def test_compiles_with_default_flags() -> None:

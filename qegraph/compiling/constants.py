@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -26,16 +27,20 @@ class Constants:
 
 
 _CONSTANTS: weakref.WeakValueDictionary[str, Constants] = weakref.WeakValueDictionary()
+_NUMBERS = itertools.count()
 
 
 def hold(owners: Sequence[PackedWeight | torch.Tensor]) -> Constants:
     """For a graph that calls `qegraph::constants(key)`, a list with the tensor of each of these.
 
-    The key and the names depend on the content: graphs with the same code and other weights are different graphs.
+    The key and the names depend on the content: graphs with the same code and other weights are different graphs, in
+    other processes too. Tensors with the same content can be written to later, so each call gives another key.
     """
     named = [(_name(owner), owner.packed if isinstance(owner, PackedWeight) else owner.detach) for owner in owners]
-    key = hashlib.sha256(" ".join(name for name, _ in named).encode()).hexdigest()[:24]
-    return _CONSTANTS.setdefault(key, Constants(key, named))
+    digest = hashlib.sha256(" ".join(name for name, _ in named).encode()).hexdigest()[:24]
+    constants = Constants(f"{digest}_{next(_NUMBERS)}", named)
+    _CONSTANTS[constants.key] = constants
+    return constants
 
 
 def _name(owner: PackedWeight | torch.Tensor) -> str:
