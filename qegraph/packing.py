@@ -72,11 +72,12 @@ class PackedWeight(torch.nn.Module):
 
     def packed(self) -> torch.Tensor:
         """The packed tensor, which all modules with the same key share. A weight that was written to is packed anew."""
-        if _torch.version_of(self.weight) != self._version:
-            self.key = self._digest()
-            self._share()
-        elif self._packed.is_lost():
-            self._share()
+        if not isinstance(self.weight, _torch.FakeTensor):  # capture puts one in its place
+            if _torch.version_of(self.weight) != self._version:
+                self.key = self._digest()
+                self._share()
+            elif self._packed.is_lost():
+                self._share()
         return self._packed.tensor()
 
     def _share(self) -> None:
