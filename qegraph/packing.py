@@ -72,13 +72,17 @@ class PackedWeight(torch.nn.Module):
 
     def packed(self) -> torch.Tensor:
         """The packed tensor, which all modules with the same key share. A weight that was written to is packed anew."""
-        if not isinstance(self.weight, _torch.FakeTensor):  # capture puts one in its place
-            if _torch.version_of(self.weight) != self._version:
-                self.key = self._digest()
-                self._share()
-            elif self._packed.is_lost():
-                self._share()
+        self._renew()
         return self._packed.tensor()
+
+    def _renew(self) -> None:
+        if isinstance(self.weight, _torch.FakeTensor):  # capture puts one in its place
+            return
+        if _torch.version_of(self.weight) != self._version:
+            self.key = self._digest()
+            self._share()
+        elif self._packed.is_lost():
+            self._share()
 
     def _share(self) -> None:
         self._version = _torch.version_of(self.weight)
@@ -95,6 +99,7 @@ class PackedWeight(torch.nn.Module):
         return digest.hexdigest()[:24]
 
     def __getstate__(self) -> dict[str, Any]:
+        self._renew()  # a copy takes over the key
         return {name: value for name, value in self.__dict__.items() if name != "_packed"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
