@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from builders import READS_INT8
 
+from qegraph import native
 from qegraph.machine import LIMITS, describe
 from qegraph.tuning.store import Store
 
@@ -86,6 +87,16 @@ fast = b.checked(full, [image, rows])
 print([each.reason for each in qegraph.explain(fast).floats()])
 """
 
+LINEAR = """
+import torch
+from qegraph import native
+native.load()
+x, w = torch.ones(5, 30, dtype=torch.uint8), torch.ones(7, 30, dtype=torch.int8)
+y = torch.ops.qegraph.qlinear(
+    x, 0.5, 0, w, torch.ones(1), None, None, 1.0, 0, 1.0, 0, torch.float32, "identity", [])
+assert (y == 15.0).all()
+"""
+
 
 def run(script: str, limits: dict[str, str], *arguments: str) -> list[str]:
     environment = {name: value for name, value in os.environ.items() if name not in LIMITS} | limits
@@ -123,6 +134,25 @@ def test_within_limits(limits: dict[str, str]) -> None:
 @pytest.mark.parametrize("limits", [WITHOUT_VNNI[2], *WITH_VNNI[1:]], ids=str)
 def test_within_other_limits(limits: dict[str, str]) -> None:
     _all(limits)
+
+
+def test_a_linear_without_vnni_runs_by_a_kernel_for_the_cpu() -> None:
+    """oneDNN's generic matmul is not called, whose numbers are the same: there is a convolution for the instructions."""
+    if reason := native.unavailable():
+        pytest.skip(reason)
+    lines = run(LINEAR, {"ONEDNN_MAX_CPU_ISA": "AVX2", "ONEDNN_VERBOSE": "1"})
+    kernels = [line.split(",")[3:5] for line in lines if line.startswith("onednn_verbose") and ",exec," in line]
+    assert ["convolution", "jit_uni_int8_1x1:avx2"] in kernels and "matmul" not in dict(kernels), kernels
+
+
+@pytest.mark.skipif(not READS_INT8, reason="this CPU can't be limited further, or already is")
+def test_our_operators_without_vnni(tmp_path: Path) -> None:
+    """Every row of the table for a linear, ranks and broadcast residuals, by the kernels of a CPU with less."""
+    file = Path(__file__).with_name("test_native.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file), "-k", "linear and not dynamic"]
+    environment = {**os.environ, **WITHOUT_VNNI[0], "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode, "\n".join(done.stdout.splitlines()[-40:])
 
 
 def test_limits_are_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

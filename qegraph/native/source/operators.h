@@ -32,13 +32,12 @@ struct ThreadState {
   std::unordered_map<Identity, Kernels, IdentityHash> kernels;
   Tensor scratchpad;
 
-  Kernel& get(const Problem& p, const Dims& x, const Dims& other, const Tensor& w, int64_t scales) {
+  Kernel& get(const Problem& p, const Dims& x, const Tensor& w, int64_t scales) {
     auto& all = kernels[identityOf(w)];
     const int64_t version = versionOf(w);
     for (auto it = all.begin(); it != all.end(); ++it) {
       Kernel& each = **it;
-      if (each.xSizes == x && each.otherSizes == other && each.version == version && each.problem == p &&
-          !each.owner.expired()) {
+      if (each.xSizes == x && each.version == version && each.problem == p && !each.owner.expired()) {
         if (it != all.begin()) all.splice(all.begin(), all, it);
         return each;
       }
@@ -46,7 +45,7 @@ struct ThreadState {
     sweep();
     auto& here = kernels[identityOf(w)];
     here.remove_if([&](const std::unique_ptr<Kernel>& each) { return each->version != version; });
-    here.push_front(make(p, x, other, w, scales));
+    here.push_front(make(p, x, w, scales));
     if (here.size() > kShapesPerWeight) here.pop_back();
     return *here.front();
   }
@@ -100,7 +99,7 @@ inline Tensor run(Kernel& k, const Tensor& x, Numbers numbers, const Tensor& wSc
   set(k.outScaleAt, &numbers.outScale);
   set(k.outZeroAt, &numbers.outZeroPoint);
   if (bias) set(k.biasAt, bias->const_data_ptr());
-  if (k.problem.accumulates()) copy(other, out);
+  if (k.accumulates) copy(other, out);
   else if (other.defined()) set(k.otherAt, other.const_data_ptr());
   const auto status = dnnl_primitive_execute(k.primitive.get(), stream().get(), static_cast<int>(k.arguments.size()),
                                              k.arguments.data());
@@ -164,7 +163,7 @@ inline Tensor qconv(const Tensor& x, double xScale, int64_t xZeroPoint, const Te
   p.dilation = dilation.vec();
   p.groups = groups;
   const Tensor source = dense(x), residual = other ? dense(*other) : Tensor();
-  Kernel& k = state().get(p, x.sizes().vec(), other ? residual.sizes().vec() : Dims{}, w, wScale.numel());
+  Kernel& k = state().get(p, x.sizes().vec(), w, wScale.numel());
   TORCH_CHECK(!other || residual.sizes() == IntArrayRef(k.outSizes), "qegraph: a residual of ", residual.sizes(),
               " for a result of ", k.outSizes);
   const Numbers numbers{static_cast<float>(xScale), static_cast<int32_t>(xZeroPoint), static_cast<float>(outScale),
@@ -185,7 +184,7 @@ inline Tensor qlinear(const Tensor& x, double xScale, int64_t xZeroPoint, const 
                               outDtype, postOp, parameters);
   const Tensor source = x.reshape({-1, x.size(-1)}).contiguous();
   const Tensor residual = other ? other->expand(result).reshape({-1, w.size(0)}).contiguous() : Tensor();
-  Kernel& k = state().get(p, source.sizes().vec(), other ? residual.sizes().vec() : Dims{}, w, wScale.numel());
+  Kernel& k = state().get(p, source.sizes().vec(), w, wScale.numel());
   const Numbers numbers{static_cast<float>(xScale), static_cast<int32_t>(xZeroPoint), static_cast<float>(outScale),
                         static_cast<int32_t>(outZeroPoint)};
   return run(k, source, numbers, wScale, bias, residual).view(result);
