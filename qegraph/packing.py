@@ -67,15 +67,17 @@ class PackedWeight(torch.nn.Module):
         if torch.compiler.is_exporting():
             return self.operator(self.weight, *self.layout)
         if torch.compiler.is_compiling():
+            _renew(self)
             return torch.ops.qegraph.packed_weight(self.key)
         return self.packed()
 
     def packed(self) -> torch.Tensor:
         """The packed tensor, which all modules with the same key share. A weight that was written to is packed anew."""
-        self._renew()
+        self.renew()
         return self._packed.tensor()
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Have `key` stand for the weight as it is."""
         if isinstance(self.weight, _torch.FakeTensor):  # capture puts one in its place
             return
         if _torch.version_of(self.weight) != self._version:
@@ -99,7 +101,7 @@ class PackedWeight(torch.nn.Module):
         return digest.hexdigest()[:24]
 
     def __getstate__(self) -> dict[str, Any]:
-        self._renew()  # a copy takes over the key
+        self.renew()  # a copy takes over the key
         return {name: value for name, value in self.__dict__.items() if name != "_packed"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -121,6 +123,12 @@ class PackedWeight(torch.nn.Module):
         made = known[kind].__new__(known[kind])
         PackedWeight.__init__(made, weight, layout)
         return made
+
+
+@torch.compiler.assume_constant_result
+def _renew(weight: PackedWeight) -> None:
+    """While Dynamo traces, too, it is the weight as it is that counts; `key` is what it guards on."""
+    weight.renew()
 
 
 class PackedLinear(PackedWeight):

@@ -137,7 +137,7 @@ def test_within_other_limits(limits: dict[str, str]) -> None:
 
 
 def test_a_linear_without_vnni_runs_by_a_kernel_for_the_cpu() -> None:
-    """oneDNN's generic matmul is not called, whose numbers are the same: there is a convolution for the instructions."""
+    """Not by oneDNN's generic matmul, whose numbers are the same: there is a convolution for the instructions."""
     if reason := native.unavailable():
         pytest.skip(reason)
     lines = run(LINEAR, {"ONEDNN_MAX_CPU_ISA": "AVX2", "ONEDNN_VERBOSE": "1"})
@@ -149,7 +149,8 @@ def test_a_linear_without_vnni_runs_by_a_kernel_for_the_cpu() -> None:
 def test_our_operators_without_vnni(tmp_path: Path) -> None:
     """Every row of the table for a linear, ranks and broadcast residuals, by the kernels of a CPU with less."""
     file = Path(__file__).with_name("test_native.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file), "-k", "linear and not dynamic"]
+    options = ["-q", "-p", "no:cacheprovider", "-k", "linear and not dynamic"]
+    command = [sys.executable, "-m", "pytest", *options, str(file)]
     environment = {**os.environ, **WITHOUT_VNNI[0], "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert not done.returncode, "\n".join(done.stdout.splitlines()[-40:])

@@ -109,6 +109,22 @@ def test_a_weight_written_in_place_is_packed_anew(is_run: bool) -> None:
     assert torch.equal(fast(x), before)
 
 
+def test_what_is_compiled_is_the_weight_as_it_is() -> None:
+    """Not as it was when it was packed; and it is compiled anew once the weight's key says that it is another one."""
+    x = rows()
+    fast = qegraph.optimize(b.net(lambda m, x: m(fq(x)), [Linear()], [x]), require="int8")
+    with torch.no_grad():
+        before = fast(x)
+        (weight,) = [each for each in fast.buffers() if each.dtype == torch.int8]
+        weight.neg_()
+        compiled = torch.compile(fast)
+        written = compiled(x)
+        assert not torch.allclose(written, before) and torch.allclose(written, fast(x), rtol=1e-5, atol=1e-5)
+        weight.neg_()
+        assert torch.equal(fast(x), before)
+        assert torch.allclose(compiled(x), before, rtol=1e-5, atol=1e-5)
+
+
 def test_compiles_with_default_flags() -> None:
     _, inputs = quantized("mobilenet_v2")
     fast = copy.deepcopy(optimized("mobilenet_v2"))
