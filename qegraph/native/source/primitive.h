@@ -138,15 +138,17 @@ struct Operands {
                 : dnnl::matmul::primitive_desc(engine(), x, weight, out, attr);
   }
 
-  dnnl::convolution_forward::primitive_desc convolution(const Problem& p) const {
+  // Empty, if it may be, where oneDNN has no kernel.
+  dnnl::convolution_forward::primitive_desc convolution(const Problem& p, bool mayBeEmpty = false) const {
     using Description = dnnl::convolution_forward::primitive_desc;
     const auto mode = dnnl::prop_kind::forward_inference;
     const auto direct = dnnl::algorithm::convolution_direct;
     Dims dilation = p.dilation;
     for (auto& each : dilation) --each;  // oneDNN counts what lies between
     return bias ? Description(engine(), mode, direct, x, weight, *bias, out, p.stride, dilation, p.padding, p.padding,
-                              attr)
-                : Description(engine(), mode, direct, x, weight, out, p.stride, dilation, p.padding, p.padding, attr);
+                              attr, mayBeEmpty)
+                : Description(engine(), mode, direct, x, weight, out, p.stride, dilation, p.padding, p.padding, attr,
+                              mayBeEmpty);
   }
 };
 
@@ -191,8 +193,8 @@ inline bool makeAsConvolution(Kernel& k, const Tensor& w, int64_t scales) {
   p.stride = p.dilation = {1, 1};
   p.padding = {0, 0};
   const Operands operands(p, {1, depth, rows, 1});
-  const auto d = operands.convolution(p);
-  if (isGeneric(d)) return false;
+  const auto d = operands.convolution(p, true);
+  if (!d || isGeneric(d)) return false;
   finish<dnnl::convolution_forward>(k, p, d, operands, w, scales);
   return true;
 }
