@@ -199,6 +199,12 @@ def version_of(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+def run_while_traced(function: Callable[..., None]) -> Callable[..., None]:
+    """As `torch.compiler.assume_constant_result` does, which imports Dynamo: it is run, not traced."""
+    vars(function)["_dynamo_marked_constant"] = True
+    return function
+
+
 def split_arguments(op: OpOverload, args: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Schema-ordered `args` as the positional and keyword arguments of a call: `op(*positional, **keyword)`."""
     parameters = signature(op).parameters

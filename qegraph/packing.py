@@ -125,7 +125,7 @@ class PackedWeight(torch.nn.Module):
         return made
 
 
-@torch.compiler.assume_constant_result
+@_torch.run_while_traced
 def _renew(weight: PackedWeight) -> None:
     """While Dynamo traces, too, it is the weight as it is that counts; `key` is what it guards on."""
     weight.renew()
