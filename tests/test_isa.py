@@ -123,6 +123,15 @@ def _all(limits: dict[str, str]) -> None:
     assert len(reasons) == (0 if exact else 2) and all("VNNI" in reason for reason in reasons)
 
 
+def _tests(name: str, limits: dict[str, str], cache: Path, *options: str) -> None:
+    """With an Inductor cache of its own: code that was compiled for another CPU isn't looked for."""
+    environment = {**os.environ, **limits, "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    tests = Path(__file__).parent / name
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(tests)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode, "\n".join(done.stdout.splitlines()[-40:])
+
+
 @pytest.mark.skipif(not READS_INT8, reason="this CPU can't be limited further, or already is")
 @pytest.mark.parametrize("limits", [*WITHOUT_VNNI[:2], WITH_VNNI[0]], ids=str)
 def test_within_limits(limits: dict[str, str]) -> None:
@@ -148,12 +157,7 @@ def test_a_linear_without_vnni_runs_by_a_kernel_for_the_cpu() -> None:
 @pytest.mark.skipif(not READS_INT8, reason="this CPU can't be limited further, or already is")
 def test_our_operators_without_vnni(tmp_path: Path) -> None:
     """Every row of the table for a linear, ranks and broadcast residuals, by the kernels of a CPU with less."""
-    file = Path(__file__).with_name("test_native.py")
-    options = ["-q", "-p", "no:cacheprovider", "-k", "linear and not dynamic"]
-    command = [sys.executable, "-m", "pytest", *options, str(file)]
-    environment = {**os.environ, **WITHOUT_VNNI[0], "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert not done.returncode, "\n".join(done.stdout.splitlines()[-40:])
+    _tests("test_native.py", WITHOUT_VNNI[0], tmp_path, "-k", "linear and not dynamic")
 
 
 def test_limits_are_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,8 +175,4 @@ def test_limits_are_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.skipif(not READS_INT8, reason="this CPU can't be limited further, or already is")
 @pytest.mark.parametrize("limits", [*WITHOUT_VNNI[:2], WITH_VNNI[0]], ids=str)
 def test_the_whole_suite(limits: dict[str, str], tmp_path: Path) -> None:
-    """With an Inductor cache of its own: code that was compiled for another CPU isn't looked for."""
-    environment = {**os.environ, **limits, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert not done.returncode, "\n".join(done.stdout.splitlines()[-40:])
+    _tests(".", limits, tmp_path)
