@@ -316,7 +316,7 @@ def test_peers_quantize_the_float_module_and_leave_the_process_as_it_was(subject
 
 
 def test_tunings_are_no_default_and_the_best_is_named(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not {"inductor-tuned", "backend-tuned"} & {*Settings().wanted()}
+    assert not {"inductor-tuned", "backend-tuned", "inductor-package", "package"} & {*Settings().wanted()}
     tunings: dict[str, dict[str, object]] = {"broken": {"cpp.threads": "none"}, "plain": {}}
     monkeypatch.setattr("qegraph.bench.compiled._TUNINGS", tunings)
     outcome = _measure(subject, "inductor-tuned").outcomes["inductor-tuned"]

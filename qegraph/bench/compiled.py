@@ -12,14 +12,13 @@ from typing import Any, Literal
 
 import torch
 from torch._inductor import config as inductor_config
-from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._inductor.utils import fresh_cache
-from torch.fx import Graph
 
 from qegraph.compiling.tuned import is_wrong
 from qegraph.timing import interleave
 
-from .counts import Counts, count, total
+from .counts import count, total
+from .recorder import Recorder
 from .routes import optimize
 from .subject import Built, Runner, Subject, Unavailable
 
@@ -36,23 +35,6 @@ _TUNINGS: Mapping[str, Mapping[str, Any]] = {
     "cpp_wrapper + max_autotune": {"cpp_wrapper": True, **_AUTOTUNE},
 }
 _TUNING_ROUNDS = 9
-
-
-class Recorder(CustomGraphPass):
-    """Counts each graph Inductor is about to generate code for, after its quantization passes; changes nothing.
-
-    Inductor keeps quantize and dequantize as calls up to code generation, so they can be counted here.
-    """
-
-    def __init__(self) -> None:
-        self.counts: list[Counts] = []
-
-    def __call__(self, graph: Graph) -> None:
-        self.counts.append(count(graph))
-
-    def uuid(self) -> None:
-        """No caching: a cached graph would never be shown to the pass."""
-        return
 
 
 def first_calls(compiled: Runner, subject: Subject) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from . import compiled, routes
+from . import compiled, packages, routes
 from .peers import onnxruntime, openvino
 from .subject import Built, Subject
 
@@ -20,14 +20,16 @@ BUILDERS: Mapping[str, Callable[[Subject], Built]] = {
     "qegraph+compile": compiled.optimized,
     "backend": compiled.backend("default"),
     "backend-tuned": compiled.backend("tuned"),
+    "inductor-package": packages.rival,
+    "package": packages.ours,
 }
 """Variant name -> how to build it. The first two are the baseline and the oracle; they are always built."""
 
 BASELINE, ORACLE = "fp32", "qdq"
-OURS = ("qegraph", "qegraph+compile", "backend", "backend-tuned")
-SLOW = ("inductor-tuned", "backend-tuned")
-"""Compile for minutes: built only when asked for by name."""
-DEFAULT = tuple(name for name in BUILDERS if name not in SLOW)
+OURS = ("qegraph", "qegraph+compile", "backend", "backend-tuned", "package")
+ASKED = ("inductor-tuned", "backend-tuned", "inductor-package", "package")
+"""Compile for minutes, or run elsewhere: built only when asked for by name."""
+DEFAULT = tuple(name for name in BUILDERS if name not in ASKED)
 OWN_QUANTIZATION = ("fp32", "openvino", "onnxruntime")
 """Don't run the q/dq graph: float, or quantized by a recipe of their own. Their errors are those against fp32."""
 
@@ -36,6 +38,7 @@ RATIOS = (
     ("inductor", "qegraph+compile"),
     ("inductor", "backend"),
     ("inductor-tuned", "backend-tuned"),
+    ("inductor-package", "package"),
     ("openvino", "backend"),
     ("onnxruntime", "backend"),
 )
@@ -44,5 +47,6 @@ COMPILE_RATIOS = (
     ("qegraph+compile", "inductor"),
     ("backend", "inductor"),
     ("backend-tuned", "inductor-tuned"),
+    ("package", "inductor-package"),
 )
 """Pairs whose seconds to compile are divided: ours by the rival's."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -127,10 +128,21 @@ def build(
     if decompose:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch's own LeafSpec, reported for copyreg
-            program = program.run_decompositions()
+            program = program.run_decompositions(core_decompositions())
     gm = program.module()
     assert isinstance(gm, GraphModule)
     return gm
+
+
+def core_decompositions() -> dict[Any, Callable[..., Any]]:
+    """Torch's own into its core operators; the caller's, as `run_decompositions` takes some of them out."""
+    return dict(_default_decompositions())
+
+
+@cache
+def _default_decompositions() -> Mapping[Any, Callable[..., Any]]:
+    """Made once: that takes as long as decomposing a few nodes."""
+    return dict(torch.export.default_decompositions())
 
 
 def rows(rank: int, features: int = 24) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from torch.export import Dim
 
 from qegraph._torch import quantizer_decompositions
+from qegraph.coverage.parts import core_decompositions
 from qegraph.quiet import quiet
 
 from .draft import Program
@@ -29,7 +30,7 @@ def respelled(program: Program, spelling: Spelling) -> fx.GraphModule:
     with quiet():
         exported = torch.export.export(program.module, program.inputs, dynamic_shapes=batches or None, strict=False)
         if spelling in ("decomposed", "written out"):
-            table: dict[Any, Any] = dict(torch.export.default_decompositions())
+            table = core_decompositions()
             table |= quantizer_decompositions() if spelling == "written out" else {}
             exported = exported.run_decompositions(table)
         module = exported.module()

@@ -1,0 +1,25 @@
+"""What Inductor is about to generate code for, counted."""
+
+from __future__ import annotations
+
+from torch._inductor.custom_graph_pass import CustomGraphPass
+from torch.fx import Graph
+
+from .counts import Counts, count
+
+
+class Recorder(CustomGraphPass):
+    """Counts each graph Inductor is about to generate code for, after its quantization passes; changes nothing.
+
+    Inductor keeps quantize and dequantize as calls up to code generation, so they can be counted here.
+    """
+
+    def __init__(self) -> None:
+        self.counts: list[Counts] = []
+
+    def __call__(self, graph: Graph) -> None:
+        self.counts.append(count(graph))
+
+    def uuid(self) -> None:
+        """No caching: a cached graph would never be shown to the pass."""
+        return

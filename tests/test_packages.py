@@ -1,0 +1,49 @@
+"""AOTInductor packages in the benchmark: how loads take turns, and that ours has what `torch.compile` has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import groupby
+
+import pytest
+
+from qegraph import zoo
+from qegraph.bench import Settings, Subject, measure
+from qegraph.bench.packages import in_turns
+from qegraph.timing import MINIMUM_SECONDS
+
+
+@pytest.mark.parametrize(("seconds", "fewest"), [(MINIMUM_SECONDS, 1), (MINIMUM_SECONDS / 20, 5)])
+def test_a_load_runs_for_a_sample_and_then_the_next(seconds: float, fewest: int) -> None:
+    order: list[str] = []
+
+    def load(name: str) -> Callable[[int], int]:
+        def run(given: int) -> int:
+            time.sleep(seconds)
+            order.append(name)
+            return given + 1
+
+        return run
+
+    run = in_turns([load(name) for name in "abc"], [1])
+    assert order == ["a", "b", "c"], "each is warm"
+    del order[:3]
+    assert {run(1) for _ in range(100)} == {2} and set(order) == {*"abc"}
+    stretches = [len(list(group)) for _, group in groupby(order)][1:-1]
+    assert len({*stretches}) == 1 and fewest <= stretches[0] <= max(1, MINIMUM_SECONDS / seconds)
+
+
+@pytest.mark.zoo
+def test_packages_are_built_compared_and_timed() -> None:
+    model, inputs = zoo.load("resnet18", "small")
+    subject = Subject(model, zoo.quantize(model, inputs), inputs)
+    settings = Settings(
+        size="small", rounds=2, samples=2, variants=("inductor", "backend", "inductor-package", "package")
+    )
+    result = measure("resnet18", subject, settings, lambda _: None)
+    assert not result.failures and all(each.crash is None for each in result.outcomes.values())
+    one, other = (result.outcomes[name] for name in ("inductor", "inductor-package"))
+    assert one.counts == other.counts and one.error == other.error
+    assert result.outcomes["package"].error == result.outcomes["backend"].error
+    assert result.ratio("inductor-package", "package") and result.compile_ratio("package", "inductor-package")
