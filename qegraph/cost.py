@@ -117,6 +117,10 @@ COMPILED = Rates(
 """For code that is compiled: what stands between kernels is computed where its operand is made, so it costs little; but
 a dequantize before a contraction is not. Only the ratios mean something: they were set by what compiled models gain."""
 
+GENERIC_LINEARS = {"linear_macs": 400_000.0, "linear_call": 35.0}
+"""Of `COMPILED`, where torch's operators run oneDNN's generic matmul, as without VNNI: what can be a convolution, stays
+one. 1.1 to 1.3 times as long on 100 to 200 rows, 3 to 8 times on one (an EPYC core)."""
+
 NATIVE_CALLS = {"eager": (22.0, 25.0), "compiled": (4.0, 4.0)}
 """`conv_call` and `linear_call` of kernels called by our own operators (`qegraph.native`), by target."""
 

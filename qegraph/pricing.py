@@ -9,8 +9,8 @@ from typing import Literal
 
 import torch
 
-from qegraph.cost import COMPILED, DEFAULTS, NATIVE_CALLS, Rates, rounded
-from qegraph.kernels import Kernels
+from qegraph.cost import COMPILED, DEFAULTS, GENERIC_LINEARS, NATIVE_CALLS, Rates, rounded
+from qegraph.kernels import Kernels, adds_in_32_bits
 from qegraph.ops import WORDS
 from qegraph.report import reads_codes
 from qegraph.search import Search
@@ -60,9 +60,10 @@ def _price(cost: CostFunction | Source, of: Search, target: Target) -> tuple[lis
     if target == "compiled":
         if cost == "measured":
             raise ValueError('cost="measured" is about eager runs; with target="compiled" use "estimated"')
-        return estimates(
-            of, _called(COMPILED, target, of.kernels).on(torch.get_num_threads())
-        ), "estimated for compiled code"
+        is_generic = of.kernels == "onednn" and not adds_in_32_bits()
+        compiled = replace(COMPILED, **GENERIC_LINEARS) if is_generic else COMPILED
+        rates = _called(compiled, target, of.kernels).on(torch.get_num_threads())
+        return estimates(of, rates), "estimated for compiled code"
     if target != "eager":
         raise ValueError(f'target must be "eager" or "compiled", got {target!r}')
     store = Store.here(torch.get_num_threads())

@@ -56,6 +56,18 @@ def test_pointwise_conv_takes_what_linear_takes(name: str) -> None:
     assert qegraph.explain(fast).contractions[0].kind == "conv"
 
 
+@pytest.mark.parametrize("has_vnni", [True, False])
+def test_pointwise_conv_compiled_is_a_linear_where_that_is_no_generic_matmul(
+    has_vnni: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qegraph.pricing.adds_in_32_bits", lambda: has_vnni)
+    x = b.image()
+    gm = net(lambda m, x: m(fq(x)), [Conv(kernel=1)], [x])
+    fast = qegraph.optimize(gm, target="compiled", require="int8", kernels="onednn")
+    assert b.kinds(fast) == ["qlinear_pointwise.default" if has_vnni else "qconv_pointwise.default"]
+    b.agrees(gm, fast, [x])
+
+
 @pytest.mark.parametrize("quantized", [True, False], ids=["codes", "float"])
 @pytest.mark.parametrize("residual", ["none", "input", "codes", "conv"])
 def test_pointwise_conv_either_way(residual: str, quantized: bool) -> None:
