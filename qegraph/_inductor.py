@@ -79,6 +79,27 @@ def register_copy(target: Any) -> None:
     _register(target, lower)
 
 
+def register_call(target: Any, operator: Any) -> None:
+    """Lower `target` to a call of `operator`, for which Inductor would generate code otherwise."""
+
+    def lower(*args: Any) -> Any:
+        from torch._inductor.lowering import fallback_handler
+
+        return fallback_handler(operator, add_to_fallback_set=False)(*args)
+
+    _register(target, lower)
+    _called.add(operator)
+    logging.getLogger("torch._inductor.ir").addFilter(_not_about_calls)
+
+
+_called: set[Any] = set()
+
+
+def _not_about_calls(record: logging.LogRecord) -> bool:
+    """C++ code calls them through torch's dispatcher, and Inductor warns of each; it is their work that takes time."""
+    return not ("missing a c-shim" in str(record.msg) and isinstance(record.args, tuple) and record.args[0] in _called)
+
+
 def _add_constant(tensor: torch.Tensor, name: str) -> Any:
     from torch._inductor.virtualized import V
 

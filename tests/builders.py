@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 import qegraph
+from qegraph.borders import clamp_codes
 from qegraph.coverage.contract import disagreement
 from qegraph.coverage.parts import IN as IN
 from qegraph.coverage.parts import IN_S8 as IN_S8
@@ -140,9 +141,9 @@ def _without_narrowing(node: fx.Node, post_op: str) -> str:
             return "relu" if low == 0 else "" if low == pytest.approx(-zp * scale) else post_op
     if args[at].is_floating_point:
         return post_op
-    while len(node.users) == 1 and node.target is not torch.ops.aten.clamp.default:
+    while len(node.users) == 1 and node.target is not clamp_codes:
         node = next(iter(node.users))
-    is_relu = node.target is torch.ops.aten.clamp.default and node.args[1] == zp
+    is_relu = node.target is clamp_codes and node.args[1] == zp
     return "add+relu" if post_op == "add" and is_relu else post_op
 
 

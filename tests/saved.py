@@ -80,6 +80,11 @@ def _conv_float_sum() -> Case:
     return net(lambda m, x, y: m(fq(x)) + y, [Conv()], [x, y]), (x, y)
 
 
+def _clamped() -> Case:
+    x = rows(2, 5)
+    return net(lambda m, x: m(fq(fq(x).clamp(-0.5, 1.0))), [Linear()], [x]), (x,)
+
+
 def _conv1d() -> Case:
     x = b.image(1)
     return net(lambda m, x: F.relu(m(fq(x))), [Conv(1)], [x]), (x,)
@@ -106,6 +111,7 @@ CASES: Mapping[str, Callable[[], Case]] = {
     "float sum": _float_sum,
     "convolutions": _convs,
     "convolution's float sum": _conv_float_sum,
+    "clamped codes": _clamped,
     "conv1d": _conv1d,
     "half weight": _half,
     "any batch": _batches,

@@ -15,12 +15,14 @@ import pytest
 import torch
 from saved import CASES, optimized
 from torch._inductor import aoti_compile_and_package, aoti_load_package
+from torch._inductor.utils import run_and_get_code
 from torch.utils import _pytree as pytree
 
 import qegraph
 from qegraph import prepack, zoo
+from qegraph.borders import clamp_codes
 
-ALL = ["linears", "convolutions", "convolution's float sum", "conv1d", "half weight", "any batch"]
+ALL = ["linears", "convolutions", "convolution's float sum", "clamped codes", "conv1d", "half weight", "any batch"]
 """Cases that have between them every kind of packed weight, of operand a kernel writes to, and a symbolic size."""
 
 
@@ -91,6 +93,16 @@ def test_torch_compile_of_an_exported_program_says_what_to_compile() -> None:
     torch.compiler.reset()
     with torch.no_grad(), pytest.raises(Exception, match=r"compile what qegraph.optimize or qegraph.load returned"):
         torch.compile(exported("linears").module())(*inputs)
+
+
+def test_a_clamp_of_codes_is_atens_own() -> None:
+    """Inductor's takes a few codes at a time."""
+    assert "clamp_codes" in optimized("clamped codes")[0].code
+    assert "qegraph.clamp_codes" in str(exported("clamped codes").graph)
+    codes = torch.arange(256, dtype=torch.uint8)
+    torch.compiler.reset()
+    found, (code,) = run_and_get_code(torch.compile(lambda x: clamp_codes(x, 3, 127)), codes)
+    assert torch.equal(found, codes.clamp(3, 127)) and "torch.ops.aten.clamp.default(" in code
 
 
 # -- AOTInductor -------------------------------------------------------------------------------------------------------
