@@ -56,5 +56,6 @@ OPERATORS: Mapping[Any, Any] = {
     quantize_per_tensor: quantized_decomposed.quantize_per_tensor.default,
     dequantize_per_tensor: quantized_decomposed.dequantize_per_tensor.default,
     clamp_codes: aten.clamp.default,
+    torch.ops.qegraph.clamp_codes.default: aten.clamp.default,
 }
-"""Which operator each stands for: what capture makes of them."""
+"""Which operator each stands for, and the one an exported graph has: what capture makes of them."""

@@ -13,6 +13,7 @@ from typing import Any
 import builders as b
 import pytest
 import torch
+from captured import targets
 from saved import CASES, optimized
 from torch._inductor import aoti_compile_and_package, aoti_load_package
 from torch._inductor.utils import run_and_get_code
@@ -21,6 +22,7 @@ from torch.utils import _pytree as pytree
 import qegraph
 from qegraph import prepack, zoo
 from qegraph.borders import clamp_codes
+from qegraph.capture import capture
 
 ALL = ["linears", "convolutions", "convolution's float sum", "clamped codes", "conv1d", "half weight", "any batch"]
 """Cases that have between them every kind of packed weight, of operand a kernel writes to, and a symbolic size."""
@@ -99,6 +101,7 @@ def test_a_clamp_of_codes_is_atens_own() -> None:
     """Inductor's takes a few codes at a time."""
     assert "clamp_codes" in optimized("clamped codes")[0].code
     assert "qegraph.clamp_codes" in str(exported("clamped codes").graph)
+    assert torch.ops.aten.clamp.default in targets(capture(exported("clamped codes").module()))
     codes = torch.arange(256, dtype=torch.uint8)
     torch.compiler.reset()
     found, (code,) = run_and_get_code(torch.compile(lambda x: clamp_codes(x, 3, 127)), codes)
