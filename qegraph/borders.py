@@ -36,26 +36,26 @@ def dequantize_per_tensor(
     return torch.sub(x, float(zero_point)).mul_(scale)
 
 
-def clamp_codes(x: torch.Tensor, low: int, high: int) -> torch.Tensor:
+def clamp(x: torch.Tensor, low: int, high: int) -> torch.Tensor:
     """clamp(x, low, high) of integers."""
-    clamp = torch.ops.qegraph.clamp_codes if torch.compiler.is_compiling() else aten.clamp.default
-    return clamp(x, low, high)
+    operator = torch.ops.qegraph.clamp if torch.compiler.is_compiling() else aten.clamp.default
+    return operator(x, low, high)
 
 
 def _fake_clamp(x: torch.Tensor, low: int, high: int) -> torch.Tensor:
-    _inductor.register_call(torch.ops.qegraph.clamp_codes.default, aten.clamp.default)
+    _inductor.register_call(torch.ops.qegraph.clamp.default, aten.clamp.default)
     return aten.clamp.default(x, low, high)
 
 
 _LIBRARY = torch.library.Library("qegraph", "FRAGMENT")
-_LIBRARY.define("clamp_codes(Tensor x, int low, int high) -> Tensor")
-_LIBRARY.impl("clamp_codes", aten.clamp.default, "CompositeExplicitAutograd")
-torch.library.register_fake("qegraph::clamp_codes", _fake_clamp, lib=_LIBRARY)
+_LIBRARY.define("clamp(Tensor x, int low, int high) -> Tensor")
+_LIBRARY.impl("clamp", aten.clamp.default, "CompositeExplicitAutograd")
+torch.library.register_fake("qegraph::clamp", _fake_clamp, lib=_LIBRARY)
 
 OPERATORS: Mapping[Any, Any] = {
     quantize_per_tensor: quantized_decomposed.quantize_per_tensor.default,
     dequantize_per_tensor: quantized_decomposed.dequantize_per_tensor.default,
-    clamp_codes: aten.clamp.default,
-    torch.ops.qegraph.clamp_codes.default: aten.clamp.default,
+    clamp: aten.clamp.default,
+    torch.ops.qegraph.clamp.default: aten.clamp.default,
 }
 """Which operator each stands for, and the one an exported graph has: what capture makes of them."""

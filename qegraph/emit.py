@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from qegraph import borders
 from qegraph._torch import OpOverload, is_guards_module, split_arguments
-from qegraph.borders import clamp_codes
 from qegraph.capture_call import Attribute, Method
 from qegraph.emit_sizes import Sizes
 from qegraph.encode import Encoder
@@ -29,7 +29,7 @@ META = "qegraph"
 
 _CHANNELS_LAST = (onednn.qconv_pointwise, onednn.qconv2d_pointwise)
 _CONTIGUOUS = (onednn.qlinear_pointwise,)
-_KEEPS_LAYOUT = (torch.ops.quantized.max_pool2d.default, aten.relu.default, aten.clamp.default, clamp_codes)
+_KEEPS_LAYOUT = (torch.ops.quantized.max_pool2d.default, aten.relu.default, aten.clamp.default, borders.clamp)
 
 
 class Emitter:

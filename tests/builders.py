@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
 import qegraph
-from qegraph.borders import clamp_codes
+from qegraph.borders import clamp
 from qegraph.coverage.contract import disagreement
 from qegraph.coverage.parts import IN as IN
 from qegraph.coverage.parts import IN_S8 as IN_S8
@@ -41,6 +41,8 @@ READS_INT8 = adds_in_32_bits()
 full_range = pytest.mark.skipif(
     not READS_INT8, reason="is about products of int8 or full-range uint8 activations, which stay float without VNNI"
 )
+
+CLAMPS = (torch.ops.aten.clamp.default, clamp)
 
 RETURNS = pytest.mark.parametrize("quantized", [True, False], ids=["codes", "float"])
 """What the graph of a test returns: see `out`."""
@@ -141,9 +143,9 @@ def _without_narrowing(node: fx.Node, post_op: str) -> str:
             return "relu" if low == 0 else "" if low == pytest.approx(-zp * scale) else post_op
     if args[at].is_floating_point:
         return post_op
-    while len(node.users) == 1 and node.target is not clamp_codes:
+    while len(node.users) == 1 and node.target not in CLAMPS:
         node = next(iter(node.users))
-    is_relu = node.target is clamp_codes and node.args[1] == zp
+    is_relu = node.target in CLAMPS and node.args[1] == zp
     return "add+relu" if post_op == "add" and is_relu else post_op
 
 

@@ -142,7 +142,9 @@ def test_each_part_knows_its_own_linear() -> None:
     gm = net(lambda *args: tuple(map(torch.sin, run(*args))), parts, [torch.randn(4, 24)])
     linears = [node.name for node in gm.graph.nodes if "linear" in str(node.target)]
     made = [
-        node.meta["qegraph"] for node in qegraph.optimize(gm, target="compiled").graph.nodes if "qegraph" in node.meta
+        node.meta["qegraph"]
+        for node in qegraph.optimize(gm, target="compiled", require="int8").graph.nodes
+        if "qegraph" in node.meta
     ]
     product = next(each for each in made if each["op"] == "QGemm")
     sliced = [each for each in made if each["op"] == "Part"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from qegraph.borders import clamp_codes
+from qegraph import borders
 from qegraph.lang.terms import Tensor
 from qegraph.lang.vocabulary import add, clamp, div, fn, mul, named, scalar, unary
 from qegraph.ops.quant import code_of
@@ -129,7 +129,7 @@ def emit_unary(emission: Emission, node: ENode) -> fx.Node:
     x = emission.node(node.args[1].number)
     if f.name == "ClampCodes":
         low, high, q = f.args
-        return emission.call(clamp_codes, x, code_of(low, q), code_of(high, q))
+        return _emit_clamp_of_codes(emission, x, code_of(low, q), code_of(high, q))
     name, a, b = f.args
     if name == "clamp":
         return _emit_clamp(emission, node, x, a, b)
@@ -141,12 +141,17 @@ def emit_unary(emission: Emission, node: ENode) -> fx.Node:
     return emission.call(_PLAIN[name], x)
 
 
+def _emit_clamp_of_codes(emission: Emission, x: fx.Node, low: int, high: int) -> fx.Node:
+    """Among native kernels, which take most clamps in, nothing is called through torch's dispatcher."""
+    return emission.call(aten.clamp.default if emission.kernels == "native" else borders.clamp, x, low, high)
+
+
 def _emit_clamp(emission: Emission, node: ENode, x: fx.Node, low: float, high: float) -> fx.Node:
     codes = emission.snapshot.dtype.get(node.eclass) in ("uint8", "int8")
     if (low, high) == (0.0, math.inf) and not codes:
         return emission.call(aten.relu.default, x)
     if codes and not math.isinf(high - low):
-        return emission.call(clamp_codes, x, int(low), int(high))
+        return _emit_clamp_of_codes(emission, x, int(low), int(high))
     convert = int if codes else float
     bounds = [None if math.isinf(bound) else convert(bound) for bound in (low, high)]
     return emission.call(aten.clamp.default, x, *bounds)

@@ -24,7 +24,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     **{f"function.{each.__name__}": each for each in _ARITHMETIC},
     "function.quantize_per_tensor": borders.quantize_per_tensor,
     "function.dequantize_per_tensor": borders.dequantize_per_tensor,
-    "function.clamp_codes": borders.clamp_codes,
+    "function.clamp": borders.clamp,
     "function.scratch": copies.scratch,
 }
 _NAMES: Mapping[Any, str] = {function: name for name, function in _FUNCTIONS.items()}
