@@ -51,6 +51,7 @@ __all__ = [
     "is_guards_module",
     "is_mutated",
     "known_size",
+    "layout_of",
     "pytree",
     "pytree_codegen",
     "pytree_info",
@@ -197,6 +198,11 @@ def pytree_codegen(names: list[str], in_spec: Any, out_spec: Any) -> Any:
 def version_of(tensor: torch.Tensor) -> int:
     """A counter of the in-place writes to the tensor's memory; inference tensors have none."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+def layout_of(packed: torch.Tensor) -> bytes:
+    """oneDNN's description of how an opaque tensor is laid out: its struct as it stands in memory."""
+    return torch.ops.mkldnn._get_mkldnn_serialized_md(packed).numpy().tobytes()
 
 
 def run_while_traced(function: Callable[..., None]) -> Callable[..., None]:

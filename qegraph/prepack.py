@@ -6,6 +6,7 @@ packs once per weight; compiled by Inductor with the weight a constant, as AOTIn
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,26 +48,55 @@ def pack_conv(
     scales   how many the weight has, one or O: packing looks at no more of them.
     x_shape  of the activation, for which the layout is chosen; None if unknown.
     """
-    problem = (tuple(weight.shape), *map(tuple, (x_shape or (), stride, padding, dilation)), groups)
-    is_first = _HAS_ZERO_POINT.setdefault(problem, x_zero_point != 0) == (x_zero_point != 0)
-    shape = x_shape if is_first else _distinct(x_shape, weight.shape[1] * groups, weight.dim() - 2)
-    ones = torch.ones(scales)
-    return torch.ops.onednn.qconv_prepack(weight, ones, x_scale, x_zero_point, stride, padding, dilation, groups, shape)
+    ones, windows = torch.ones(scales), (stride, padding, dilation)
+    prepack = functools.partial(torch.ops.onednn.qconv_prepack, weight, ones, x_scale, x_zero_point, *windows, groups)
+    first = prepack(x_shape)
+    if _fits(first, x_zero_point):
+        return first
+    batch, *image = x_shape or [1, weight.shape[1] * groups, *[_NOMINAL_SIZE] * (weight.dim() - 2)]
+    others = (prepack([batch + more, *image]) for more in range(1, _OTHER_BATCHES + 1))
+    return next((packed for packed in others if _fits(packed, x_zero_point)), first)
 
 
-_HAS_ZERO_POINT: dict[tuple[Any, ...], bool] = {}
-"""Convolution -> whether the first one of its kind in this process has a zero point: it is packed for its own shape."""
+_OTHER_BATCHES = 3
+"""Packing looks its layout up by shape alone. A weight packed after another of its shape, the one for a zero point and
+the other without, whoever packed it, gets the other's layout, and the kernel packs it again on every call (oneDNN 3.12;
+tests/test_kernels.py shows it). So it is packed for other batches, until one was not asked for before.
+"""
 
 
-def _distinct(x_shape: list[int] | None, channels: int, rank: int) -> list[int]:
-    """A shape to pack for that no other convolution of its kind has, but for the batch the same.
+def _fits(packed: torch.Tensor, x_zero_point: int) -> bool:
+    """Whether it is laid out for such activations, as far as can be told."""
+    where = _zero_point_flag()
+    return where is None or bool(_torch.layout_of(packed)[where] & _COMPENSATES) == (x_zero_point != 0)
 
-    Packing looks its descriptor up by shape alone. A weight packed after another of its shape, the one with a zero
-    point and the other without, gets the other's layout, and the kernel packs it again on every call (oneDNN 3.12;
-    tests/test_kernels.py shows it).
-    """
-    batch, *rest = x_shape or [1, channels, *[_NOMINAL_SIZE] * rank]
-    return [batch + 1, *rest]
+
+_COMPENSATES = 8
+"""oneDNN's flag of a weight that carries its sums, which stand for the activation's zero point in a convolution
+(`dnnl_memory_extra_flag_compensation_conv_asymmetric_src`, src/common/memory_desc.hpp).
+"""
+
+
+@functools.cache
+def _zero_point_flag() -> int | None:
+    """Where the flag stands in the bytes of a layout: the place that has it with a zero point, and not without."""
+    places: list[set[int]] = []
+    for size in (8, 16):
+        weight, image = torch.zeros(size, size, 1, 1, dtype=torch.int8), (size, 3, 3)
+        layouts = [
+            _torch.layout_of(
+                torch.ops.onednn.qconv_prepack(
+                    weight, torch.ones(1), 1.0, zero, [1, 1], [0, 0], [1, 1], 1, [_NOBODYS_BATCH + zero, *image]
+                )
+            )
+            for zero in (0, 1)
+        ]
+        places.append({i for i, (a, b) in enumerate(zip(*layouts, strict=True)) if ~a & b & _COMPENSATES})
+    common = set.intersection(*places)
+    return common.pop() if len(common) == 1 else None
+
+
+_NOBODYS_BATCH = 2**20 + 7
 
 
 # -- operators ---------------------------------------------------------------------------------------------------------

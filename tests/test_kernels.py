@@ -102,6 +102,8 @@ scales, windows = torch.ones(64), ([1, 1], [0, 0], [1, 1])
 calls = []
 for zero_point in (0, 128, 5, 0):
     weight = torch.randint(-9, 9, (64, 256, 1, 1), dtype=torch.int8)
+    for others in OTHERS:  # of whom qegraph doesn't know
+        torch.ops.onednn.qconv_prepack(weight, scales, 0.1, others, *windows, 1, list(x.shape))
     packed = PackedConv(weight, 64, 0.1, zero_point, windows, 1, list(x.shape))()
     calls.append((zero_point, packed))
 for turn in range(2):
@@ -113,9 +115,11 @@ for turn in range(2):
 """
 
 
-def test_zero_points_do_not_spoil_each_others_packing() -> None:
+@pytest.mark.parametrize("others", [(), (0,), (3,)], ids=["nobody", "without", "with"])
+def test_zero_points_do_not_spoil_each_others_packing(others: tuple[int, ...]) -> None:
     environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
-    run = subprocess.run([sys.executable, "-c", _REORDERS], capture_output=True, text=True, check=True, env=environment)
+    script = f"OTHERS = {others}\n{_REORDERS}"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     steady = run.stdout.partition("steady")[2]
     assert steady.count(",exec,cpu,convolution,") == 4
     assert ",reorder," not in steady
