@@ -201,8 +201,10 @@ def version_of(tensor: torch.Tensor) -> int:
 
 
 def layout_of(packed: torch.Tensor) -> bytes:
-    """oneDNN's description of how an opaque tensor is laid out: its struct as it stands in memory."""
-    return torch.ops.mkldnn._get_mkldnn_serialized_md(packed).numpy().tobytes()
+    """oneDNN's description of how an opaque tensor is laid out, as it stands in memory; empty for a plain one, which
+    weights are to kernels that this CPU emulates.
+    """
+    return torch.ops.mkldnn._get_mkldnn_serialized_md(packed).numpy().tobytes() if packed.is_mkldnn else b""
 
 
 def run_while_traced(function: Callable[..., None]) -> Callable[..., None]:

@@ -67,8 +67,8 @@ tests/test_kernels.py shows it). So it is packed for other batches, until one wa
 
 def _fits(packed: torch.Tensor, x_zero_point: int) -> bool:
     """Whether it is laid out for such activations, as far as can be told."""
-    where = _zero_point_flag()
-    return where is None or bool(_torch.layout_of(packed)[where] & _COMPENSATES) == (x_zero_point != 0)
+    layout, where = _torch.layout_of(packed), _zero_point_flag()
+    return not layout or where is None or bool(layout[where] & _COMPENSATES) == (x_zero_point != 0)
 
 
 _COMPENSATES = 8

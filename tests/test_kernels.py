@@ -97,31 +97,30 @@ def _copy(operand: Any) -> Any:
 _REORDERS = """
 import torch
 from qegraph.packing import PackedConv
-x = torch.zeros(1, 256, 7, 7, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
 scales, windows = torch.ones(64), ([1, 1], [0, 0], [1, 1])
 calls = []
-for zero_point in (0, 128, 5, 0):
-    weight = torch.randint(-9, 9, (64, 256, 1, 1), dtype=torch.int8)
-    for others in OTHERS:  # of whom qegraph doesn't know
-        torch.ops.onednn.qconv_prepack(weight, scales, 0.1, others, *windows, 1, list(x.shape))
-    packed = PackedConv(weight, 64, 0.1, zero_point, windows, 1, list(x.shape))()
-    calls.append((zero_point, packed))
+for height, others in (7, None), (8, 0), (9, 3):
+    x = torch.zeros(1, 256, height, 7, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    for zero_point in (0, 128, 5, 0):
+        weight = torch.randint(-9, 9, (64, 256, 1, 1), dtype=torch.int8)
+        if others is not None:  # torch itself packs one, of which qegraph doesn't know
+            torch.ops.onednn.qconv_prepack(weight, scales, 0.1, others, *windows, 1, list(x.shape))
+        packed = PackedConv(weight, 64, 0.1, zero_point, windows, 1, list(x.shape))()
+        calls.append((x, zero_point, packed))
 for turn in range(2):
     if turn:
         print("steady", flush=True)
-    for zero_point, packed in calls:
+    for x, zero_point, packed in calls:
         torch.ops.onednn.qconv_pointwise(
             x, 0.1, zero_point, packed, scales, None, None, *windows, 1, 0.1, 3, torch.uint8, "none", [], "")
 """
 
 
-@pytest.mark.parametrize("others", [(), (0,), (3,)], ids=["nobody", "without", "with"])
-def test_zero_points_do_not_spoil_each_others_packing(others: tuple[int, ...]) -> None:
+def test_zero_points_do_not_spoil_each_others_packing() -> None:
     environment = {**os.environ, "ONEDNN_VERBOSE": "1"}
-    script = f"OTHERS = {others}\n{_REORDERS}"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    run = subprocess.run([sys.executable, "-c", _REORDERS], capture_output=True, text=True, check=True, env=environment)
     steady = run.stdout.partition("steady")[2]
-    assert steady.count(",exec,cpu,convolution,") == 4
+    assert steady.count(",exec,cpu,convolution,") == 12
     assert ",reorder," not in steady
 
 

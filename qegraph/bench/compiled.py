@@ -49,7 +49,7 @@ def first_calls(compiled: Runner, subject: Subject) -> float:
 def _frozen(subject: Subject, options: Mapping[str, Any]) -> Built:
     recorder = Recorder()
     compiled = torch.compile(subject.copy())
-    with inductor_config.patch({"freezing": True, "post_grad_custom_post_pass": recorder, **options}):
+    with inductor_config.patch({**recorder.frozen(), **options}):
         seconds = first_calls(compiled, subject)
     return Built(compiled, total(recorder.counts), seconds)
 

@@ -30,8 +30,7 @@ _LOADS = 5
 def rival(subject: Subject) -> Built:
     """The q/dq graph, with freezing."""
     recorder = Recorder()
-    options = {"freezing": True, "post_grad_custom_post_pass": recorder}
-    run, seconds = _packaged(subject.copy(), subject, options)
+    run, seconds = _packaged(subject.copy(), subject, recorder.frozen())
     return Built(run, total(recorder.counts), seconds)
 
 
