@@ -124,9 +124,8 @@ def _shown(hash_seed: int, name: str, seeds: Sequence[int]) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("name", "programs"), [("resnet18", 4), ("mobilenet_v3_large", 0)])
-def test_hashes_decide_nothing(name: str, programs: int) -> None:
-    one, other = (_shown(seed, name, range(programs)) for seed in (1, 2))
+def test_hashes_decide_nothing() -> None:
+    one, other = (_shown(seed, "resnet18", range(4)) for seed in (1, 2))
     assert one == other and "qconv_pointwise" in one
 
 
