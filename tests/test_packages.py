@@ -30,7 +30,7 @@ def test_a_load_runs_for_a_sample_and_then_the_next(
 
     run = packages.in_turns([load(name) for name in "abc"], [1])
     assert order == ["a", "b", "c"], "each is warm"
-    del order[:]
+    order.clear()
     assert {run(1) for _ in range(100)} == {2} and set(order) == {*"abc"}
     stretches = [len(list(group)) for _, group in groupby(order)]
     assert {*stretches[1:-1]} == {stretch}
@@ -41,10 +41,12 @@ def test_packages_are_built_compared_and_timed() -> None:
     model, inputs = zoo.load("resnet18", "small")
     subject = Subject(model, zoo.quantize(model, inputs), inputs)
     variants = ("inductor", "qegraph+compile", "inductor-package", "package")
-    settings = Settings(size="small", rounds=2, samples=2, variants=variants)
+    settings = Settings(size="small", rounds=2, samples=2, variants=(*variants, "backend"))
     result = measure("resnet18", subject, settings, lambda _: None)
     assert not result.failures and all(each.crash is None for each in result.outcomes.values())
     for compiled, packaged in zip(variants[:2], variants[2:], strict=True):
         one, other = result.outcomes[compiled], result.outcomes[packaged]
         assert one.counts == other.counts and one.error == other.error
+    ours, native = (result.outcomes[name].error for name in ("package", "backend"))
+    assert ours and native and ours.maximum == pytest.approx(native.maximum, abs=1e-5 * native.scale)
     assert result.ratio("inductor-package", "package") and result.compile_ratio("package", "inductor-package")
