@@ -2,6 +2,7 @@
 
 from qegraph.compiling import backend as backend
 from qegraph.compiling import compiled_reports as compiled_reports
+from qegraph.compiling import package as package
 from qegraph.errors import CaptureError as CaptureError
 from qegraph.errors import LoadError as LoadError
 from qegraph.errors import QegraphError as QegraphError
@@ -39,6 +40,7 @@ __all__ = [
     "explore",
     "load",
     "optimize",
+    "package",
     "save",
     "shipped_rules",
     "why_not",

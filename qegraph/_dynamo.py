@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -20,6 +21,21 @@ def compile_graph(
     from torch._inductor.compile_fx import compile_fx
 
     return cast(Callable[..., Any], compile_fx(module, inputs, config_patches=dict(settings)))
+
+
+def compile_package(
+    program: torch.export.ExportedProgram, file: BinaryIO, settings: Mapping[str, Any], beside: Sequence[Path]
+) -> None:
+    """Write a package of AOTInductor, compiled with these settings, to `file`; with the files `beside`, that its loader
+    puts into one folder with the code.
+    """
+    from torch._inductor import aot_compile
+    from torch._inductor.package import package_aoti
+
+    module: Any = program.module(check_guards=False)
+    args, kwargs = cast(tuple[Any, Any], program.example_inputs)
+    made: Any = aot_compile(module, args, kwargs, options={**settings, "aot_inductor.package": True})
+    package_aoti(file, [*made, *map(str, beside)])
 
 
 def is_state(placeholder: torch.fx.Node, example: Any) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import logging
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -107,21 +107,32 @@ def _add_constant(tensor: torch.Tensor, name: str) -> Any:
     return V.graph.add_tensor_constant(tensor, name=name)
 
 
-def register_kernel_lowering(packet: Any) -> None:
-    """Call the operators of `packet` as they are, on an activation and a residual laid out as the kernels read them.
+def register_kernel_lowering(target: Any) -> None:
+    """Call `target`, an int8 linear or convolution, on an activation and a residual laid out as its kernels read them.
 
-    So what computes those writes them that way, and the operators have nothing to copy.
+    So what computes those writes them that way, and the operator has nothing to copy.
     """
 
-    def lower(target: Any, x: Any, scale: Any, zero: Any, w: Any, w_scale: Any, b: Any, other: Any, *rest: Any) -> Any:
+    def lower(x: Any, scale: Any, zero: Any, w: Any, w_scale: Any, b: Any, other: Any, *rest: Any) -> Any:
         from torch._inductor.lowering import fallback_handler
 
+        _warn_of_a_package_without(target)
         call = fallback_handler(target, add_to_fallback_set=False)
         return call(_laid_out(x, target), scale, zero, w, w_scale, b, _laid_out(other, target), *rest)
 
-    for name in packet.overloads():
-        target = getattr(packet, name)
-        _register(target, functools.partial(lower, target))
+    _register(target, lower)
+
+
+def _warn_of_a_package_without(operator: Any) -> None:
+    from torch._inductor import config
+    from torch._inductor.virtualized import V
+
+    if V.graph.aot_mode and operator not in config.aot_inductor.custom_ops_to_c_shims:
+        warnings.warn(
+            f"this package calls {operator}, and runs only where qegraph has defined it: "
+            "qegraph.package(program, path) makes one that holds the kernels it calls",
+            stacklevel=2,
+        )
 
 
 def _laid_out(x: Any, target: Any) -> Any:

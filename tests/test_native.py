@@ -363,7 +363,7 @@ def test_a_dynamic_batch_and_dynamic_scales() -> None:
     x, w = codes(3, 16), codes(24, 16, dtype=torch.int8)
     scale, zero = torch.tensor(SCALE), torch.tensor(5, dtype=torch.int32)
     tail = (w, torch.ones(1), None, None, 1.0, 0, 1.0, 0, torch.float32, "relu", [])
-    dynamic = torch.ops.qegraph.qlinear.tensor(x, scale, zero, *tail)
+    dynamic = torch.ops.qegraph.qlinear_dynamic(x, scale, zero, *tail)
     assert torch.equal(dynamic, torch.ops.qegraph.qlinear.default(x, float(scale), 5, *tail))
 
 

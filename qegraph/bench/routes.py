@@ -7,6 +7,7 @@ import time
 from torch.fx import GraphModule
 
 import qegraph
+from qegraph.kernels import Kernels
 from qegraph.pricing import Target
 from qegraph.zoo import missing_extra
 
@@ -36,11 +37,11 @@ def torchao(subject: Subject) -> Built:
     return Built(lowered, count(lowered), time.perf_counter() - begin)
 
 
-def optimize(subject: Subject, target: Target) -> tuple[GraphModule, float]:
+def optimize(subject: Subject, target: Target, kernels: Kernels = "onednn") -> tuple[GraphModule, float]:
     """Our graph for `target`, and the seconds it took."""
     copy = subject.copy()
     begin = time.perf_counter()
-    fast = qegraph.optimize(copy, target=target)
+    fast = qegraph.optimize(copy, target=target, kernels=kernels)
     return fast, time.perf_counter() - begin
 
 

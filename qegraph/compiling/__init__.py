@@ -6,6 +6,7 @@ its settings; `run` calls the code; `reports` keeps what was done; `dynamo` puts
 """
 
 from qegraph.compiling.dynamo import backend as backend
+from qegraph.compiling.packages import package as package
 from qegraph.compiling.reports import compiled_reports as compiled_reports
 
-__all__ = ["backend", "compiled_reports"]
+__all__ = ["backend", "compiled_reports", "package"]

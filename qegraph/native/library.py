@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import get_args
@@ -45,6 +46,14 @@ class _Version(ctypes.Structure):
     )
 
 
+@dataclass(frozen=True)
+class Files:
+    """The shared library of our operators, and the oneDNN they call."""
+
+    operators: Path
+    onednn: Path
+
+
 class _Missing(Exception):
     """Why the operators can't be used here."""
 
@@ -68,25 +77,34 @@ def require(kernels: str) -> None:
         raise QegraphError(f'kernels="native": {reason}')
 
 
-def path() -> Path:
-    """The library that is loaded; for callers that know from `unavailable` that there is one."""
+def files() -> Files:
+    """What is loaded; for callers that know from `unavailable` that it is."""
     found = loaded()
-    assert isinstance(found, Path), found
+    assert isinstance(found, Files), found
     return found
 
 
 @functools.cache
-def loaded() -> Path | str:
-    """The library of the operators, built if it wasn't there; or why there is none."""
+def loaded() -> Files | str:
+    """The operators, built if they weren't there; or why there are none."""
     try:
-        library = _built(_onednn())
-        torch.ops.load_library(str(library))
+        onednn = _onednn()
+        found = Files(_built(onednn), onednn)
+        _define(found.operators)
     except _Missing as reason:
         return str(reason)
-    except OSError as problem:
+    except (OSError, AttributeError) as problem:
         return f"the operators' library can't be loaded, delete it to have it built anew: {problem}"
     describe_operators()
-    return library
+    return found
+
+
+def _define(operators: Path) -> None:
+    """In torch. No name is lent to the process: a package in it may have other functions by the same ones."""
+    define = ctypes.CDLL(str(operators)).qegraph_define
+    define.restype = ctypes.c_char_p
+    if problem := define():
+        raise _Missing(f"torch refuses the operators: {problem.decode()}")
 
 
 def _onednn() -> Path:
@@ -127,7 +145,7 @@ def _built(onednn: Path) -> Path:
     command = _command(compiler, onednn)
     texts = [file.read_bytes() for file in sorted(SOURCES.iterdir())]
     digest = hashlib.sha256(b"".join(texts) + repr((command, torch.__version__)).encode()).hexdigest()[:16]
-    target = cache_folder() / "native" / f"qegraph-{digest}.so"
+    target = cache_folder() / "native" / f"libqegraph.so.{digest}"
     if target.exists():
         return target
     try:
@@ -136,7 +154,7 @@ def _built(onednn: Path) -> Path:
             if not target.exists():
                 with progress("native", lines=False) as tell:
                     tell("building the int8 operators, once for this machine")
-                    _build(command, target)
+                    _build([*command, f"-Wl,-soname,{target.name}"], target)
     except (OSError, filelock.Timeout) as problem:
         raise _Missing(f"the operators can't be built in {target.parent}: {problem}") from problem
     return target
@@ -149,8 +167,8 @@ def _command(compiler: str, onednn: Path) -> list[str]:
     includes = [f"-I{path}" for path in cpp_extension.include_paths()]
     libraries = [f"-L{path}" for path in cpp_extension.library_paths()]
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
-    flags = ["-shared", "-fPIC", "-std=c++20", "-O2", abi]
-    against = ["-lc10", "-ltorch_cpu", str(onednn), f"-Wl,-rpath,{onednn.parent}"]
+    flags = ["-shared", "-fPIC", "-std=c++20", "-O2", "-fvisibility=hidden", "-Wl,-z,nodelete", abi]
+    against = ["-lc10", "-ltorch_cpu", str(onednn), f"-Wl,-rpath,$ORIGIN:{onednn.parent}"]
     return [compiler, *flags, *includes, str(SOURCES / "operators.cpp"), *libraries, *against]
 
 

@@ -25,13 +25,12 @@ def is_native(snapshot: Snapshot, node: ENode) -> bool:
 def emit_native(emission: Emission, node: ENode, weight: torch.Tensor, scales: torch.Tensor) -> fx.Node:
     """The weight stays plain, and the residual is only read: no memory to be copied or owned."""
     kind, x, qx, _, _, b, other, qo, f, out = node.args
-    packet = torch.ops.qegraph.qlinear if kind.name == "Linear" else torch.ops.qegraph.qconv
-    target = packet.tensor if qx.name == "Dynamic" else packet.default
+    operator = f"{'qlinear' if kind.name == 'Linear' else 'qconv'}{'_dynamic' if qx.name == 'Dynamic' else ''}"
     residual = None if qo.name == "Absent" else emission.node(other.number)
     windows = [] if kind.name == "Linear" else [*map(list, kind.args[:3]), kind.args[3]]
     name = name_of(f)
     return emission.call(
-        target,
+        getattr(torch.ops.qegraph, operator).default,
         *(emission.node(x.number), *scale_of(emission, qx)),
         *(emission.buffer("weight", weight.contiguous()), emission.buffer("w_scale", scales.contiguous())),
         *(dense(emission, b.number), residual, *scale_of(emission, qo)),

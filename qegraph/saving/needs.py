@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from qegraph import native
 from qegraph.kernels import ELEMENTWISE, FLOATS, adds_in_32_bits, elementwise_is_right, linear_adds, reads_float8
 from qegraph.packing import PackedConv, PackedLinear
-from qegraph.saving.targets import NATIVE
 from qegraph.torch_names import onednn
 
 _HERE: Mapping[str, tuple[Callable[[], bool], str]] = {
@@ -54,7 +54,7 @@ def needs(module: fx.GraphModule) -> list[str]:
     called = {node.target for graph in graphs for node in graph.nodes}
     added = {_dtype(node.args[_OTHER]) for graph in graphs for node in graph.nodes if node.target in _ADDING}
     used = {
-        "adds in 32 bits": torch.int8 in weights or not NATIVE.isdisjoint(map(str, called)),
+        "adds in 32 bits": torch.int8 in weights or any(map(native.is_operator, called)),
         "float8": torch.float8_e4m3fn in weights,
         **{f"adds {half}": not added.isdisjoint((getattr(torch, half), None)) for half in FLOATS[1:]},
         **{name: getattr(onednn, name).tensor in called for name in ELEMENTWISE},

@@ -33,10 +33,6 @@ _WITH_BODIES = ("cond", "while_loop", "wrap_with_autocast", "wrap_with_set_grad_
 """Higher-order operators: their bodies are graphs of the same file."""
 
 
-NATIVE = frozenset(f"qegraph.{kind}.{overload}" for kind in ("qlinear", "qconv") for overload in ("default", "tensor"))
-"""Our own operators, which exist once their library is loaded."""
-
-
 def name_of(target: Any) -> str:
     """E.g. "aten.relu.default". Raises SaveError for what has no name in a file."""
     if isinstance(target, OpOverload):
@@ -58,7 +54,7 @@ def target_of(name: str) -> Callable[..., Any]:
     kind, _, rest = name.partition(".")
     if kind == "higher_order" and rest in _WITH_BODIES:
         return getattr(torch.ops.higher_order, rest)
-    if name in NATIVE and (reason := native.unavailable()):
+    if name in native.NAMES and (reason := native.unavailable()):
         raise LoadError(f"the graph calls kernels of our own, which can't be had here: {reason}")
     found: Any = torch.ops
     for part in name.split("."):

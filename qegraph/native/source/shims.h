@@ -9,6 +9,8 @@
 
 #include "operators.h"
 
+#define QEGRAPH_EXPORT __attribute__((visibility("default")))  // all else is the library's own
+
 namespace qegraph {
 
 inline const Tensor& given(AtenTensorHandle handle) {
@@ -21,10 +23,15 @@ inline std::optional<Tensor> optional(const AtenTensorHandle* handle) {
   return handle ? std::optional<Tensor>(given(*handle)) : std::nullopt;
 }
 
+inline double scaleIn(AtenTensorHandle handle) { return given(handle).item<double>(); }
+
+inline int64_t zeroPointIn(AtenTensorHandle handle) { return given(handle).item<int64_t>(); }
+
 }  // namespace qegraph
 
 extern "C" {
 
+QEGRAPH_EXPORT
 AOTITorchError aoti_torch_cpu_qlinear(AtenTensorHandle x, double xScale, int64_t xZeroPoint, AtenTensorHandle w,
                                       AtenTensorHandle wScale, const AtenTensorHandle* bias,
                                       const AtenTensorHandle* other, double otherScale, int64_t otherZeroPoint,
@@ -39,6 +46,21 @@ AOTITorchError aoti_torch_cpu_qlinear(AtenTensorHandle x, double xScale, int64_t
   });
 }
 
+QEGRAPH_EXPORT
+AOTITorchError aoti_torch_cpu_qlinear_dynamic(AtenTensorHandle x, AtenTensorHandle xScale, AtenTensorHandle xZeroPoint,
+                                              AtenTensorHandle w, AtenTensorHandle wScale, const AtenTensorHandle* bias,
+                                              const AtenTensorHandle* other, double otherScale, int64_t otherZeroPoint,
+                                              double outScale, int64_t outZeroPoint, int32_t outDtype,
+                                              const char* postOp, const double* parameters, int64_t parameterCount,
+                                              AtenTensorHandle* result) {
+  AOTI_TORCH_CONVERT_EXCEPTION_TO_ERROR_CODE({
+    return aoti_torch_cpu_qlinear(x, qegraph::scaleIn(xScale), qegraph::zeroPointIn(xZeroPoint), w, wScale, bias, other,
+                                  otherScale, otherZeroPoint, outScale, outZeroPoint, outDtype, postOp, parameters,
+                                  parameterCount, result);
+  });
+}
+
+QEGRAPH_EXPORT
 AOTITorchError aoti_torch_cpu_qconv(AtenTensorHandle x, double xScale, int64_t xZeroPoint, AtenTensorHandle w,
                                     AtenTensorHandle wScale, const AtenTensorHandle* bias,
                                     const AtenTensorHandle* other, double otherScale, int64_t otherZeroPoint,
@@ -55,7 +77,24 @@ AOTITorchError aoti_torch_cpu_qconv(AtenTensorHandle x, double xScale, int64_t x
   });
 }
 
+QEGRAPH_EXPORT
+AOTITorchError aoti_torch_cpu_qconv_dynamic(AtenTensorHandle x, AtenTensorHandle xScale, AtenTensorHandle xZeroPoint,
+                                            AtenTensorHandle w, AtenTensorHandle wScale, const AtenTensorHandle* bias,
+                                            const AtenTensorHandle* other, double otherScale, int64_t otherZeroPoint,
+                                            const int64_t* stride, int64_t strides, const int64_t* padding,
+                                            int64_t paddings, const int64_t* dilation, int64_t dilations,
+                                            int64_t groups, double outScale, int64_t outZeroPoint, int32_t outDtype,
+                                            const char* postOp, const double* parameters, int64_t parameterCount,
+                                            AtenTensorHandle* result) {
+  AOTI_TORCH_CONVERT_EXCEPTION_TO_ERROR_CODE({
+    return aoti_torch_cpu_qconv(x, qegraph::scaleIn(xScale), qegraph::zeroPointIn(xZeroPoint), w, wScale, bias, other,
+                                otherScale, otherZeroPoint, stride, strides, padding, paddings, dilation, dilations,
+                                groups, outScale, outZeroPoint, outDtype, postOp, parameters, parameterCount, result);
+  });
+}
+
 // torch's, which has no C function of its own.
+QEGRAPH_EXPORT
 AOTITorchError aoti_torch_cpu_max_pool2d(AtenTensorHandle x, const int64_t* window, int64_t windows,
                                          const int64_t* stride, int64_t strides, const int64_t* padding,
                                          int64_t paddings, const int64_t* dilation, int64_t dilations, bool ceil,
