@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import groupby
 from types import SimpleNamespace
 
@@ -40,13 +41,12 @@ def test_a_load_runs_for_a_sample_and_then_the_next(
 def test_packages_are_built_compared_and_timed() -> None:
     model, inputs = zoo.load("resnet18", "small")
     subject = Subject(model, zoo.quantize(model, inputs), inputs)
-    variants = ("inductor", "qegraph+compile", "inductor-package", "package")
-    settings = Settings(size="small", rounds=2, samples=2, variants=(*variants, "backend"))
+    variants = ("inductor", "backend", "inductor-package", "package")
+    settings = Settings(size="small", rounds=2, samples=2, variants=variants)
     result = measure("resnet18", subject, settings, lambda _: None)
     assert not result.failures and all(each.crash is None for each in result.outcomes.values())
     for compiled, packaged in zip(variants[:2], variants[2:], strict=True):
         one, other = result.outcomes[compiled], result.outcomes[packaged]
-        assert one.counts == other.counts and one.error == other.error
-    ours, native = (result.outcomes[name].error for name in ("package", "backend"))
-    assert ours and native and ours.maximum == pytest.approx(native.maximum, abs=1e-5 * native.scale)
+        assert one.counts and other.counts and one.error == other.error
+        assert replace(one.counts, nodes=0) == replace(other.counts, nodes=0), "but for nodes, counted at another stage"
     assert result.ratio("inductor-package", "package") and result.compile_ratio("package", "inductor-package")
