@@ -70,3 +70,15 @@ def test_matmul_with_the_weight_stored_the_other_way() -> None:
     """Codes (K, N) with scales along N."""
     x = rows(2)
     checked(net(lambda w, x: torch.matmul(fq(x), w()), [Weight(24, 16, axis=1)], [x]), [x])
+
+
+def test_decomposed_as_torch_does() -> None:
+    def function(k: nn.Module, m: nn.Module, n: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:
+        h = F.gelu(m(fq(x.transpose(0, 1))).transpose(0, 1)).flatten(0, 1)
+        return [q(F.silu(n(fq(h.unsqueeze(1).expand(-1, 2, -1)[..., :8])) + 1).softmax(-1), OUT), F.relu6(k(fq(y)))]
+
+    parts, inputs = [Conv(), Linear(), Linear(8)], [rows(3), b.image()]
+    ours, torchs = decomposed(function, parts, inputs), b.build(b.Net(function, parts), inputs, decompose=True)
+    called = [[node.target for node in each.graph.nodes if node.op == "call_function"] for each in (ours, torchs)]
+    assert called[0] == called[1] and torch.ops.aten.addmm.default in called[0]
+    assert all(map(torch.equal, ours(*inputs), torchs(*inputs)))
