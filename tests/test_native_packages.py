@@ -91,6 +91,8 @@ for inputs, wanted in torch.load(sys.argv[2]):
     run = torch._inductor.aoti_load_package(sys.argv[1])
     assert "qegraph" not in sys.modules
     assert torch.equal(run(inputs), wanted) and torch.equal(run(inputs), wanted)
+mapped = {line.split()[5] for line in open("/proc/self/maps") if "libdnnl" in line or "libqegraph" in line}
+assert len(mapped) == 2 and all("/aotinductor/model/" in each for each in mapped), mapped
 """
 
 

@@ -32,7 +32,7 @@ from qegraph.saving.record import Tensors, record
 from qegraph.saving.restore import restore
 from qegraph.view.record import from_json, to_json
 
-FORMAT = "qegraph-module-1"
+FORMAT = "qegraph-module-2"
 """Changes whenever an older qegraph couldn't read what a newer one writes, or the other way round."""
 
 
