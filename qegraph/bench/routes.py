@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from torch.fx import GraphModule
 
 import qegraph
 from qegraph.kernels import Kernels
-from qegraph.pricing import Target
+from qegraph.pricing import Source, Target
 from qegraph.zoo import missing_extra
 
 from .counts import count
@@ -37,15 +38,21 @@ def torchao(subject: Subject) -> Built:
     return Built(lowered, count(lowered), time.perf_counter() - begin)
 
 
-def optimize(subject: Subject, target: Target, kernels: Kernels = "onednn") -> tuple[GraphModule, float]:
+def optimize(
+    subject: Subject, target: Target, kernels: Kernels = "onednn", cost: Source = "estimated"
+) -> tuple[GraphModule, float]:
     """Our graph for `target`, and the seconds it took."""
     copy = subject.copy()
     begin = time.perf_counter()
-    fast = qegraph.optimize(copy, target=target, kernels=kernels)
+    fast = qegraph.optimize(copy, target=target, kernels=kernels, cost=cost)
     return fast, time.perf_counter() - begin
 
 
-def eager(subject: Subject) -> Built:
+def eager(cost: Source) -> Callable[[Subject], Built]:
     """Our graph, eagerly."""
-    fast, seconds = optimize(subject, "eager")
-    return Built(fast, count(fast), seconds)
+
+    def build(subject: Subject) -> Built:
+        fast, seconds = optimize(subject, "eager", cost=cost)
+        return Built(fast, count(fast), seconds)
+
+    return build
