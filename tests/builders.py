@@ -60,10 +60,18 @@ def net(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequen
 def decomposed(function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequence[Tensor]) -> GraphModule:
     """The same with linears as mm, addmm, view, permute, expand and bmm.
 
-    As `run_decompositions` of the exported program gives it (`test_decomposed.py` compares), in a tenth of the time.
+    As `run_decompositions` of the exported program gives it (`test_decomposed.py` compares), in a tenth of the time;
+    but for batch norms, and without its assertions about dtypes.
     """
     trace = make_fx(Net(function, parts), core_decompositions(), "fake", _allow_non_fake_inputs=True)
     return trace(*inputs)
+
+
+def decomposed_by_torch(
+    function: Callable[..., Any], parts: Sequence[nn.Module], inputs: Sequence[Tensor]
+) -> GraphModule:
+    """The same by `run_decompositions` itself."""
+    return build(Net(function, parts), inputs, decompose=True, strict=False)
 
 
 def rows(rank: int, features: int = 24) -> Tensor:

@@ -78,7 +78,7 @@ def test_decomposed_as_torch_does() -> None:
         return [q(F.silu(n(fq(h.unsqueeze(1).expand(-1, 2, -1)[..., :8])) + 1).softmax(-1), OUT), F.relu6(k(fq(y)))]
 
     parts, inputs = [Conv(), Linear(), Linear(8)], [rows(3), b.image()]
-    ours, torchs = decomposed(function, parts, inputs), b.build(b.Net(function, parts), inputs, decompose=True)
+    ours, torchs = decomposed(function, parts, inputs), b.decomposed_by_torch(function, parts, inputs)
     called = [[node.target for node in each.graph.nodes if node.op == "call_function"] for each in (ours, torchs)]
     assert called[0] == called[1] and torch.ops.aten.addmm.default in called[0]
     assert all(map(torch.equal, ours(*inputs), torchs(*inputs)))

@@ -10,7 +10,7 @@ import builders as b
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import IN, IN_S8, OUT, QP, borders, checked, decomposed, fq, has, net, q
+from builders import IN, IN_S8, OUT, QP, borders, checked, decomposed_by_torch, fq, has, net, q
 from torch import Tensor, nn
 
 import qegraph
@@ -19,7 +19,7 @@ from qegraph.snapshot import ENode, Snapshot
 
 ZERO_LOW = b.usual(QP(0.02, 0))
 FASTER = "qbatch_norm2d.default" if WIDE else "qconv_pointwise.default"
-MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
+MAKES = pytest.mark.parametrize("make", [net, decomposed_by_torch], ids=["exported", "decomposed"])
 
 
 def norm(channels: int = 8) -> nn.Module:

@@ -10,14 +10,14 @@ import builders as b
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import checked, decomposed, fq, has, net, q
+from builders import checked, decomposed_by_torch, fq, has, net, q
 from torch import Tensor, nn
 
 import qegraph
 
 aten = torch.ops.aten
 M, K, N = 200, 256, 512
-MAKES = pytest.mark.parametrize("make", [net, decomposed], ids=["exported", "decomposed"])
+MAKES = pytest.mark.parametrize("make", [net, decomposed_by_torch], ids=["exported", "decomposed"])
 
 
 class Quantized(nn.Module):
