@@ -6,7 +6,6 @@ import copy
 import functools
 import shutil
 import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,16 @@ from builders import Conv, Linear, Net, agrees, build, fq, image, int8_first
 from builders import highest_exact_code as highest
 from saved import optimized
 from test_export import main as main
-from test_export import run_main
+from test_export import python, run_main
 from torch._inductor import aoti_compile_and_package, aoti_load_package
 from torch.utils import _pytree as pytree
 
 import qegraph
 from qegraph import _dynamo, native, zoo
 from qegraph.coverage.parts import qd
-from qegraph.zoo import names
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def operators() -> None:
     if reason := native.unavailable():
         pytest.skip(reason)
@@ -72,8 +70,6 @@ def exported() -> Exported:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of the package."""
-    if reason := native.unavailable():
-        pytest.skip(reason)
     return qegraph.package(exported().program, tmp_path_factory.mktemp("package") / "p.pt2")
 
 
@@ -96,10 +92,6 @@ assert len(mapped) == 2 and all("/aotinductor/model/" in each for each in mapped
 """
 
 
-def python(code: str, *arguments: object) -> None:
-    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
-
-
 def test_a_package_needs_nothing_of_qegraph(path: str, tmp_path: Path) -> None:
     x, run = exported().x, aoti_load_package(path)
     inputs = (x, torch.cat([x, x.flip(-1), x * 2]))
@@ -113,8 +105,8 @@ def test_the_library_lends_no_name_but_its_functions() -> None:
     """Two of them, of different versions, may be in one process."""
     if (nm := shutil.which("nm")) is None:
         pytest.skip("needs nm")
-    listed = subprocess.run([nm, "-D", "--defined-only", native.files().operators], capture_output=True, text=True)
-    names = {line.split()[-1] for line in listed.stdout.splitlines()}
+    listed = subprocess.check_output([nm, "-D", "--defined-only", native.files().operators], text=True)
+    names = {line.split()[-1] for line in listed.splitlines()}
     functions = {f"aoti_torch_cpu_{each}" for each in ("qlinear", "qlinear_dynamic", "qconv", "qconv_dynamic")}
     assert functions < names
     assert {name for name in names - functions if "qegraph" in name} == {"qegraph_define"}
@@ -219,7 +211,7 @@ def test_in_a_program_without_python(path: str, main: Path) -> None:
 
 
 @pytest.mark.zoo
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", zoo.names())
 def test_package_of_a_model(name: str, tmp_path: Path) -> None:
     """Of small models: bit-equal to the module given to torch.compile."""
     model, inputs = zoo.load(name, "small")

@@ -32,7 +32,7 @@ _LOADS = 5
 def rival(subject: Subject) -> Built:
     """The q/dq graph, with freezing."""
     recorder = Recorder()
-    with inductor_config.patch({**recorder.frozen()}):
+    with inductor_config.patch(recorder.frozen()):
         run, seconds = _packaged(subject.copy(), subject, _by_torch)
     return Built(run, total(recorder.counts), seconds)
 

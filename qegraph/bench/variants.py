@@ -29,7 +29,7 @@ BUILDERS: Mapping[str, Callable[[Subject], Built]] = {
 BASELINE, ORACLE = "fp32", "qdq"
 OURS = ("qegraph", "qegraph-measured", "qegraph+compile", "backend", "backend-tuned", "package")
 ASKED = ("qegraph-measured", "inductor-tuned", "backend-tuned", "inductor-package", "package")
-"""Compile for minutes, or run elsewhere: built only when asked for by name."""
+"""Take minutes to build, or run elsewhere: built only when asked for by name."""
 DEFAULT = tuple(name for name in BUILDERS if name not in ASKED)
 OWN_QUANTIZATION = ("fp32", "openvino", "onnxruntime")
 """Don't run the q/dq graph: float, or quantized by a recipe of their own. Their errors are those against fp32."""
