@@ -48,20 +48,30 @@ def pack_conv(
     scales   how many the weight has, one or O: packing looks at no more of them.
     x_shape  of the activation, for which the layout is chosen; None if unknown.
     """
-    ones, windows = torch.ones(scales), (stride, padding, dilation)
-    prepack = functools.partial(torch.ops.onednn.qconv_prepack, weight, ones, x_scale, x_zero_point, *windows, groups)
-    first = prepack(x_shape)
+    ones = torch.ones(scales)
+
+    def packed(dilation: list[int], x_shape: list[int] | None) -> torch.Tensor:
+        return torch.ops.onednn.qconv_prepack(
+            weight, ones, x_scale, x_zero_point, stride, padding, dilation, groups, x_shape
+        )
+
+    first = packed(dilation, x_shape)
     if _fits(first, x_zero_point):
         return first
     batch, *image = x_shape or [1, weight.shape[1] * groups, *[_NOMINAL_SIZE] * (weight.dim() - 2)]
-    others = (prepack([batch + more, *image]) for more in range(1, _OTHER_BATCHES + 1))
-    return next((packed for packed in others if _fits(packed, x_zero_point)), first)
+    if weight[0, 0].numel() == 1:
+        others = (packed([each + more for each in dilation], x_shape) for more in range(1, _OTHERS + 1))
+    else:
+        others = (packed(dilation, [batch + more, *image]) for more in range(1, _OTHERS + 1))
+    return next((other for other in others if _fits(other, x_zero_point)), first)
 
 
-_OTHER_BATCHES = 3
-"""Packing looks its layout up by shape alone. A weight packed after another of its shape, the one for a zero point and
+_OTHERS = 3
+"""Packing looks its layout up by shapes alone. A weight packed after another of its shape, the one for a zero point and
 the other without, whoever packed it, gets the other's layout, and the kernel packs it again on every call (oneDNN 3.12;
-tests/test_kernels.py shows it). So it is packed for other batches, until one was not asked for before.
+tests/test_kernels.py shows it). So it is packed for others, until one was not asked for before: for another dilation,
+which means nothing to a window of one element, or for another batch, whose layout is another one now and then (8 of 150
+at two threads; of dilations, none).
 """
 
 
