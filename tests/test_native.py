@@ -19,6 +19,8 @@ import qegraph
 from qegraph import native, zoo
 from qegraph.coverage.contract import disagreement
 from qegraph.kernels import Kernels, accepted
+from qegraph.machine import FOLDER
+from qegraph.tuning import Store
 
 SCALE, OUT_SCALE, OTHER_SCALE = 0.02, 0.03, 0.04
 ROWS = [row for row in accepted("native") if "float16" not in row]
@@ -294,6 +296,20 @@ def test_any_post_op_behind_a_residual_is_the_kernels(f: Any) -> None:
     stock = qegraph.optimize(gm, require="int8")
     behind = [node.target for node in stock.graph.nodes if node.op == "call_function"]
     assert len(behind) > len(calls), "torch's operators add only a relu to a residual"
+
+
+def test_measured_costs_of_native_kernels_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    store = Store.here(torch.get_num_threads())
+    gm, x = behind_a_residual(torch.tanh)
+    qegraph.optimize(gm, cost="measured")
+    before = store.read()
+    fast = qegraph.optimize(gm, cost="measured", kernels="native")
+    agrees(gm, fast, [x])
+    after = store.read()
+    assert before.times.items() <= after.times.items() and len(after.winners) == 2
+    assert {key.startswith("native QGemm") for key in after.times.keys() - before.times.keys()} == {True, False}
+    assert all(key.startswith("native ") for key in after.times.keys() - before.times.keys())
 
 
 def test_questions_are_about_the_kernels_asked_for() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
+from statistics import median
 
 import numpy as np
 import torch
@@ -14,8 +16,8 @@ from qegraph.capture import capture
 from qegraph.extract.selection import total
 from qegraph.pricing import estimates
 from qegraph.search import Search, search
-from qegraph.timing import interleave, threads
-from qegraph.tuning.measuring import call_of, keys_of, mixed, shaken, times_of, untimed
+from qegraph.timing import Timing, interleave, threads
+from qegraph.tuning.measuring import call_of, keys_of, mixed, times_of, untimed
 from qegraph.tuning.store import Store
 
 from .run import Progress, Settings
@@ -27,12 +29,17 @@ _SPREAD = (0.1, 2.0)
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Per random form: ms of the whole model, measured; its cost (µs) as estimated, and from its kernels' times."""
+    """Per random form: its times; its cost (µs) as estimated, and from its kernels' times."""
 
     model: str
-    measured: tuple[float, ...]
+    timings: tuple[Timing, ...]
     estimated: tuple[float, ...]
     kernels: tuple[float, ...]
+
+    @property
+    def measured(self) -> tuple[float, ...]:
+        """Milliseconds of each form."""
+        return tuple(each.median for each in self.timings)
 
     def of_estimates(self) -> float:
         """Rank correlation (Spearman) of estimated and measured time."""
@@ -41,6 +48,11 @@ class Fidelity:
     def of_kernels(self) -> float:
         """The same with measured costs."""
         return rank_correlation(self.kernels, self.measured)
+
+    def of_times(self) -> float:
+        """The same of the times of every second round and those of the others: costs can't do much better than that."""
+        halves = [[median(each.samples[half::2]) for each in self.timings] for half in (0, 1)]
+        return rank_correlation(*halves)
 
     def spread(self) -> float:
         """The slowest form's time over the fastest's."""
@@ -77,7 +89,7 @@ def _measure(name: str, found: Search, inputs: zoo.Inputs, forms: int, settings:
     for module, selection in zip(modules, selections, strict=True):
         missing = untimed(selection, keys, times)
         if missing:
-            found_times = times_of(module, selection, keys, inputs)
+            found_times = times_of(module, selection, keys, inputs, times)
             times.update({key: found_times[key] for key in missing})
     store.update(times=times)
     measured = mixed(keys, times, costs, 1.0)
@@ -85,10 +97,15 @@ def _measure(name: str, found: Search, inputs: zoo.Inputs, forms: int, settings:
     timings = interleave(calls, settings.rounds)
     return Fidelity(
         name,
-        tuple(timings[str(i)].median for i in range(forms)),
+        tuple(timings[str(i)] for i in range(forms)),
         tuple(total(costs, each.choice) for each in selections),
         tuple(total(measured, each.choice) for each in selections),
     )
+
+
+def shaken(costs: Sequence[float], generator: random.Random, sigma: float) -> list[float]:
+    """Costs times exp(N(0, σ)); what costs nothing or can't be chosen stays so."""
+    return [cost if cost in (0.0, inf) else cost * generator.lognormvariate(0.0, sigma) for cost in costs]
 
 
 def fidelity_table(results: Sequence[Fidelity]) -> Table:
@@ -100,8 +117,9 @@ def fidelity_table(results: Sequence[Fidelity]) -> Table:
             f"{each.spread():.2f}",
             f"{each.of_estimates():.2f}",
             f"{each.of_kernels():.2f}",
+            f"{each.of_times():.2f}" if len(each.timings[0].samples) > 1 else "-",
         )
         for each in results
     )
-    header = ("model", "forms", "slowest / fastest", "estimated costs", "measured costs")
+    header = ("model", "forms", "slowest / fastest", "estimated costs", "measured costs", "time with itself")
     return Table("Rank correlation of cost and time, over random forms of each model", header, rows)
