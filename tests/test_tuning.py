@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -21,12 +22,18 @@ import qegraph
 from qegraph import cli, zoo
 from qegraph.bench import describe
 from qegraph.bench.fidelity import rank_correlation
+from qegraph.capture import capture
 from qegraph.cost import DEFAULTS, PER_THREAD, Rates
 from qegraph.coverage.parts import IN, OUT, Linear, fq, q
+from qegraph.inputs import inputs_of
 from qegraph.machine import FOLDER
+from qegraph.pricing import estimates
+from qegraph.search import search
 from qegraph.tuning import Store
+from qegraph.tuning.measuring import keys_of, times_of
 from qegraph.tuning.profile import profile
 from qegraph.tuning.race import interval, race
+from qegraph.tuning.ways import Ways, beside
 
 
 @pytest.fixture
@@ -97,6 +104,21 @@ def test_a_challenger_must_surely_be_faster(
 ) -> None:
     calls = {name: takes(seconds) for name, seconds in {"mine": 1.0, **others}.items()}
     assert race("mine", calls, seconds=3000.0) == fastest
+
+
+def test_ways_to_price() -> None:
+    ways = Ways(DEFAULTS, lambda rates: [rates.conv_call, math.inf, 0.0], [100.0, None, None])
+    call = DEFAULTS.conv_call
+    for name, cost in {
+        "estimated": call, "100% measured": 100.0, "50% measured": math.sqrt(100.0 * call),
+        "estimated, conv_call x4": 4 * call, "100% measured, conv_call x4, view x0.25": 100.0,
+    }.items():  # fmt: skip
+        assert ways.costs(name) == pytest.approx([cost, math.inf, 0.0], abs=1e-3) and ways.knows(name)
+    for name in ("", "shaken 2", "estimated, nothing x4", "estimated, conv_call"):
+        assert not ways.knows(name)
+    others = list(beside("estimated, conv_call x4"))
+    assert "25% measured, conv_call x4" in others and "estimated, conv_call x4, view x0.25" in others
+    assert len(others) == len(set(others)) == 4 + 2 * (len(fields(Rates)) - 1)
 
 
 def test_a_race_ends_in_time(takes: Callable[[float], Callable[[], None]]) -> None:
@@ -229,6 +251,21 @@ def test_every_kernel_is_timed_once(store: Store) -> None:
     spent = profile(fast, inputs, runs=3)
     paying = {node.meta["qegraph"]["enode"] for node in fast.graph.nodes if "qegraph" in node.meta}
     assert set(spent) == paying and all(value > 0 for value in spent.values())
+
+
+@full_range
+def test_times_are_told_at_the_speed_of_those_known(store: Store) -> None:
+    """As if the machine had been a hundred times as fast before, or nothing had told how fast."""
+    gm, _ = model(512)
+    found = search(capture(gm))
+    costs = estimates(found, None)
+    selection, keys, inputs = found.select(costs), keys_of(found, costs), inputs_of(found.program)
+    module = found.emit(selection)
+    times = {key: time for key, time in times_of(module, selection, keys, inputs, {}).items() if time and key}
+    longest = max(times, key=lambda key: times[key])
+    for known, ratio in ({longest: times[longest] / 100}, 0.01), ({longest: 0.0}, 1.0), ({"another": 1.0}, 1.0):
+        again = times_of(module, selection, keys, inputs, known)
+        assert ratio / 5 < median(again[key] / times[key] for key in times) < ratio * 5
 
 
 def test_unknown_source_is_named() -> None:

@@ -172,7 +172,7 @@ def times_of(
         each[keys[index]].append(spent.get(index, 0.0))
     shared = [key for key in each if key in known]
     then, now = fsum(known[key] * len(each[key]) for key in shared), fsum(fsum(each[key]) for key in shared)
-    speed = then / now if now > _ENOUGH * fsum(spent.values()) else 1.0
+    speed = then / now if then and now > _ENOUGH * fsum(spent.values()) else 1.0
     return {key: fmean(values) * speed for key, values in each.items()}
 
 
