@@ -114,7 +114,7 @@ def test_ways_to_price() -> None:
         "estimated, conv_call x4": 4 * call, "100% measured, conv_call x4, view x0.25": 100.0,
     }.items():  # fmt: skip
         assert ways.costs(name) == pytest.approx([cost, math.inf, 0.0], abs=1e-3) and ways.knows(name)
-    for name in ("", "shaken 2", "estimated, nothing x4", "estimated, conv_call"):
+    for name in ("", "shaken 2", "estimated, nothing x4", "estimated, on x4", "estimated, conv_call"):
         assert not ways.knows(name)
     others = list(beside("estimated, conv_call x4"))
     assert "25% measured, conv_call x4" in others and "estimated, conv_call x4, view x0.25" in others
@@ -254,7 +254,7 @@ def test_every_kernel_is_timed_once(store: Store) -> None:
 
 
 @full_range
-def test_times_are_told_at_the_speed_of_those_known(store: Store) -> None:
+def test_times_are_told_at_the_speed_of_those_known() -> None:
     """As if the machine had been a hundred times as fast before, or nothing had told how fast."""
     gm, _ = model(512)
     found = search(capture(gm))

@@ -29,30 +29,30 @@ class Ways:
 
     def costs(self, name: str) -> list[float]:
         """Per e-node. Raises ValueError for a name that is none."""
-        base, *changes = name.split(_AND)
-        if base not in _WEIGHTS:
-            raise ValueError(f"expected one of {', '.join(_WEIGHTS)}, got {base!r}")
-        estimates, weight = self.estimate(self._changed(changes)), _WEIGHTS[base]
-        if not weight:
-            return [rounded(each) for each in estimates]
-        pairs = zip(estimates, self.known, strict=True)
+        weight, rates = self._read(name)
+        pairs = zip(self.estimate(rates), self.known, strict=True)
         return [rounded(e if known is None else known**weight * e ** (1.0 - weight)) for e, known in pairs]
 
     def knows(self, name: str) -> bool:
         """Whether it is one of these: what was kept by another version may not be."""
         try:
-            return bool(self.costs(name))
+            self._read(name)
         except ValueError:
             return False
+        return True
 
-    def _changed(self, changes: Sequence[str]) -> Rates:
+    def _read(self, name: str) -> tuple[float, Rates]:
+        """The weight of what is measured, and the rates."""
+        base, *changes = name.split(_AND)
+        if base not in _WEIGHTS:
+            raise ValueError(f"expected one of {', '.join(_WEIGHTS)}, got {base!r}")
         rates = self.rates
         for each in changes:
             field, _, factor = each.partition(_TIMES)
-            if not hasattr(rates, field):
+            if field not in vars(rates):
                 raise ValueError(f"{field!r} is no rate")
             rates = replace(rates, **{field: getattr(rates, field) * float(factor)})
-        return rates
+        return _WEIGHTS[base], rates
 
 
 def beside(name: str) -> Iterator[str]:
