@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -38,6 +38,16 @@ def speedup(slow: Timing, fast: Timing) -> float:
     Load that slows a whole round cancels out of its ratio, but not out of a ratio of medians.
     """
     return median(one / other for one, other in zip(slow.samples, fast.samples, strict=True))
+
+
+def at_one_speed(timings: Sequence[Timing]) -> tuple[float, ...]:
+    """Milliseconds of each, interleaved: the median share of its round's median, times the median of those medians.
+
+    Ratios within rounds again: it ranks many as `speedup` compares two.
+    """
+    rounds = [median(each) for each in zip(*(each.samples for each in timings), strict=True)]
+    usual = median(rounds)
+    return tuple(usual * median(one / of for one, of in zip(each.samples, rounds, strict=True)) for each in timings)
 
 
 class Turns:

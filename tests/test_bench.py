@@ -28,7 +28,7 @@ from qegraph.bench.compiled import first_calls
 from qegraph.bench.counts import total
 from qegraph.bench.subject import Built
 from qegraph.machine import describe
-from qegraph.timing import Timing, interleave, speedup, threads
+from qegraph.timing import Timing, at_one_speed, interleave, speedup, threads
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance.treespec, LeafSpec:FutureWarning",  # torch's, when an exported module is copied
@@ -71,6 +71,12 @@ def test_variants_take_turns_in_changing_order() -> None:
 
 def test_speedup_cancels_load_that_slows_whole_rounds() -> None:
     assert speedup(Timing((2.0, 20.0, 4.0)), Timing((1.0, 10.0, 2.0))) == 2.0
+
+
+def test_at_one_speed_cancels_load_that_slows_whole_rounds() -> None:
+    """By their medians the first is slower than the second; in two rounds of three it takes half as long."""
+    one, two, three = Timing((1.0, 30.0, 9.0)), Timing((2.0, 60.0, 8.0)), Timing((4.0, 120.0, 10.0))
+    assert at_one_speed((one, two, three)) == pytest.approx((4.5, 9.0, 18.0))
 
 
 def test_a_sample_lasts_the_minimum() -> None:

@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
-from statistics import median
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from qegraph.capture import capture
 from qegraph.extract.selection import total
 from qegraph.pricing import estimates
 from qegraph.search import Search, search
-from qegraph.timing import Timing, interleave, threads
+from qegraph.timing import Timing, at_one_speed, interleave, threads
 from qegraph.tuning.measuring import call_of, keys_of, mixed, times_of, untimed
 from qegraph.tuning.store import Store
 
@@ -39,7 +38,7 @@ class Fidelity:
     @property
     def measured(self) -> tuple[float, ...]:
         """Milliseconds of each form."""
-        return tuple(each.median for each in self.timings)
+        return at_one_speed(self.timings)
 
     def of_estimates(self) -> float:
         """Rank correlation (Spearman) of estimated and measured time."""
@@ -51,8 +50,8 @@ class Fidelity:
 
     def of_times(self) -> float:
         """The same of the times of every second round and those of the others: costs can't do much better than that."""
-        halves = [[median(each.samples[half::2]) for each in self.timings] for half in (0, 1)]
-        return rank_correlation(*halves)
+        halves = ([Timing(each.samples[half::2]) for each in self.timings] for half in (0, 1))
+        return rank_correlation(*map(at_one_speed, halves))
 
     def spread(self) -> float:
         """The slowest form's time over the fastest's."""
