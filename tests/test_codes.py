@@ -33,9 +33,32 @@ from builders import (
 from torch import Tensor, nn
 
 import qegraph
+from qegraph import borders as eager
 
 Fn = Callable[[Tensor], Tensor]
 BOTH = pytest.mark.parametrize("p", [OUT, OUT_S8], ids=["u8", "s8"])
+
+
+# -- eager borders
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"), [(torch.uint8, 0, 255), (torch.uint8, 3, 127), (torch.int8, -128, 127)]
+)
+@pytest.mark.parametrize("zero_point", [0, 114, -5])
+def test_borders_are_the_operators_bit_for_bit(dtype: torch.dtype, low: int, high: int, zero_point: int) -> None:
+    """At ties, beyond the range, at what is no number, in any layout and at any length of a register's rest."""
+    to, operators = (0.1, zero_point, low, high, dtype), torch.ops.quantized_decomposed
+    ties, odd = (torch.arange(-600, 600) + 0.5) * 0.1, torch.tensor([math.nan, math.inf, -math.inf, -0.0, 1e30, -1e30])
+    x = torch.cat([torch.randn(33003) * 10, ties, odd])  # enough for the way of large ones, too
+    for each in (x, x[-1300:], x[-7:], x[::2], x[:33000].view(2, 3, 55, 100).to(memory_format=torch.channels_last)):
+        codes = eager.quantize_per_tensor(each, *to)
+        assert_same(codes, operators.quantize_per_tensor(each, *to))
+        assert_same(eager.dequantize_per_tensor(codes, *to), operators.dequantize_per_tensor(codes, *to))
+
+
+def assert_same(one: Tensor, other: Tensor) -> None:
+    assert one.dtype == other.dtype and one.stride() == other.stride() and torch.equal(one, other)
 
 
 # -- duplicates
