@@ -27,7 +27,7 @@ from qegraph.bench.accuracy import Error, complaint, error
 from qegraph.bench.compiled import first_calls
 from qegraph.bench.counts import total
 from qegraph.bench.subject import Built
-from qegraph.machine import describe
+from qegraph.machine import FOLDER, describe
 from qegraph.timing import Timing, at_one_speed, interleave, speedup, threads
 
 pytestmark = pytest.mark.filterwarnings(
@@ -170,6 +170,12 @@ def test_routes_are_counted_and_compared(subject: Subject) -> None:
     oracle = result.outcomes["qdq"].error
     assert oracle and oracle.maximum == 0.0
     assert result.ratio("torchao", "qegraph") is None
+
+
+def test_measured_costs_say_whose_form_won(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    outcomes = _measure(subject, "qegraph", "qegraph-measured").outcomes
+    assert "fastest: the form for " in str(outcomes["qegraph-measured"].note) and outcomes["qegraph"].note is None
 
 
 def test_a_crash_is_a_row_for_others_and_a_failure_for_us(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
