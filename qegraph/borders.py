@@ -1,10 +1,10 @@
 """Quantize, dequantize and clamps of codes, each the way it runs fastest: eagerly one, under a compiler another.
 
 In eager mode the operators of quantized_decomposed are chains of calls, each with a result of its own; most of their
-time goes into fresh memory: here they are the operators' own arithmetic, bit for bit, without temporaries where those
-cost more than a call. Under a compiler the operators themselves are called, which Inductor computes in passing. What it
-generates for a clamp of codes takes as many at once as there are floats in a register, with a copy of each such piece
-before and after: twenty times as long as ATen's own (without AVX-512), which is called instead.
+time goes into fresh memory: here they are the operators' own arithmetic, bit for bit, in place. Under a compiler the
+operators themselves are called, which Inductor computes in passing. What it generates for a clamp of codes takes as many
+at once as there are floats in a register, with a copy of each such piece before and after: twenty times as long as ATen's
+own (without AVX-512), which is called instead.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ def quantize_per_tensor(
     """clamp(round(x / scale) + zero_point, low, high) as `dtype`, x float32, halves to even."""
     if torch.compiler.is_compiling():
         return quantized_decomposed.quantize_per_tensor.default(x, scale, zero_point, low, high, dtype)
-    levels = x.mul(1.0 / scale).round_()
-    if zero_point:
-        levels.add_(zero_point)
-    levels.clamp_(low, high)
-    return levels.to(torch.int16).to(dtype) if dtype == torch.uint8 and _is_large(x) else levels.to(dtype)
+    levels = x.mul(1.0 / scale).round_().add_(zero_point).clamp_(low, high)
+    if dtype == torch.uint8 and levels.numel() >= _LARGE:
+        levels = levels.to(torch.int16)
+    return levels.to(dtype)
+
+
+_LARGE = 2**15
+"""Elements from which one more call costs less than ATen's conversion of floats to uint8, which is not vectorized."""
 
 
 def dequantize_per_tensor(
@@ -37,23 +40,7 @@ def dequantize_per_tensor(
     """(x - zero_point) * scale as float32."""
     if torch.compiler.is_compiling():
         return quantized_decomposed.dequantize_per_tensor.default(x, scale, zero_point, low, high, dtype)
-    if zero_point and not _is_large(x):
-        return torch.sub(x, float(zero_point)).mul_(scale)
-    values = x.to(torch.float32)
-    if zero_point:
-        values.sub_(zero_point)
-    return values.mul_(scale)
-
-
-def _is_large(x: torch.Tensor) -> bool:
-    """Whether one more call costs less than what it saves: ATen's conversion of floats to uint8 is not vectorized, its
-    difference of codes and a float makes floats of the codes first and then another tensor.
-    """
-    size = x.numel()
-    return isinstance(size, int) and size >= _LARGE
-
-
-_LARGE = 2**15
+    return x.to(torch.float32).sub_(zero_point).mul_(scale)
 
 
 def clamp(x: torch.Tensor, low: int, high: int) -> torch.Tensor:
