@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import qegraph
 
 aten = torch.ops.aten
-M, K, N = 200, 256, 512
+M, K, N = 64, 256, 256  # hardly more than makes a kernel cheaper than `_int_mm`, whose loops take long
 MAKES = pytest.mark.parametrize("make", [net, decomposed_by_torch], ids=["exported", "decomposed"])
 
 
@@ -54,10 +54,10 @@ def test_one_activation_scale(make: b.Make, bias: bool, reshape: bool, shape: tu
 
     def f(p: Any, x: Tensor, s: Tensor) -> Tensor:
         acc = aten._int_mm.default(x.reshape(-1, K), p.w).to(torch.float32) * s * p.s
-        acc = acc.reshape(4, 50, N) if reshape else acc
+        acc = acc.reshape(4, M // 4, N) if reshape else acc
         return acc + p.bias if bias else acc
 
-    x, s = codes(4, 50, K) if reshape else codes(), torch.full(shape, 0.02)
+    x, s = codes(4, M // 4, K) if reshape else codes(), torch.full(shape, 0.02)
     fast = checked(make(f, [Quantized()], [x, s]), [x, s])
     kernel(fast, "tensor")
     assert not has(fast, "aten.mul") and not has(fast, "aten.add")
@@ -73,10 +73,10 @@ def test_activation_scales_of_rows(make: b.Make, bias: bool, reshape: bool, expa
 
     def f(p: Any, x: Tensor, s: Tensor) -> Tensor:
         acc = aten._int_mm.default(x.reshape(-1, K), p.w).to(torch.float32) * (s.expand(M, N) if expand else s) * p.s
-        acc = acc.reshape(4, 50, N) if reshape else acc
+        acc = acc.reshape(4, M // 4, N) if reshape else acc
         return acc + p.bias if bias else acc
 
-    x, s = codes(4, 50, K) if reshape else codes(), rows()
+    x, s = codes(4, M // 4, K) if reshape else codes(), rows()
     fast = checked(make(f, [Quantized()], [x, s]), [x, s])
     kernel(fast)
     assert has(fast, "aten.mul") == 1 and has(fast, "aten.add") == bias and not has(fast, "expand")
@@ -127,8 +127,8 @@ def test_bfloat16_between(make: b.Make, shift: bool) -> None:
 def test_large_sums_are_rounded_as_the_source_rounds_them() -> None:
     """|acc| goes beyond 2^24, where float32 no longer holds every integer."""
     p = nn.Module()
-    p.w = nn.Buffer(torch.full((4096, 512), 127, dtype=torch.int8))
-    x, s = torch.full((200, 4096), 127, dtype=torch.int8), torch.tensor([0.02])
+    p.w = nn.Buffer(torch.full((4096, N), 127, dtype=torch.int8))
+    x, s = torch.full((M, 4096), 127, dtype=torch.int8), torch.tensor([0.02])
     fast = checked(net(lambda p, x, s: aten._int_mm.default(x, p.w).to(torch.float32) * s, [p], [x, s]), [x, s])
     kernel(fast, "tensor")
 
