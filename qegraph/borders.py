@@ -2,9 +2,9 @@
 
 In eager mode the operators of quantized_decomposed are chains of calls, each with a result of its own; most of their
 time goes into fresh memory: here they are the operators' own arithmetic, bit for bit, in place. Under a compiler the
-operators themselves are called, which Inductor computes in passing. What it generates for a clamp of codes takes as many
-at once as there are floats in a register, with a copy of each such piece before and after: twenty times as long as ATen's
-own (without AVX-512), which is called instead.
+operators themselves are called, which Inductor computes in passing. What it generates for a clamp of codes takes as
+many at once as there are floats in a register, with a copy of each such piece before and after: twenty times as long as
+ATen's own (without AVX-512), which is called instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def quantize_per_tensor(
     if torch.compiler.is_compiling():
         return quantized_decomposed.quantize_per_tensor.default(x, scale, zero_point, low, high, dtype)
     levels = x.mul(1.0 / scale).round_().add_(zero_point).clamp_(low, high)
-    if dtype == torch.uint8 and levels.numel() >= _LARGE:
+    size = levels.numel()  # a proxy's is none: FX traces through here when it copies or unpickles a graph
+    is_large = isinstance(size, int) and size >= _LARGE  # pyright: ignore[reportUnnecessaryIsInstance]
+    if dtype == torch.uint8 and is_large:
         levels = levels.to(torch.int16)
     return levels.to(dtype)
 
