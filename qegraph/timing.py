@@ -41,13 +41,18 @@ def speedup(slow: Timing, fast: Timing) -> float:
 
 
 def at_one_speed(timings: Sequence[Timing]) -> tuple[float, ...]:
-    """Milliseconds of each, interleaved: the median share of its round's median, times the median of those medians.
+    """Milliseconds of each, interleaved, by what is usual of the rounds' medians.
 
     Ratios within rounds again: it ranks many as `speedup` compares two.
     """
     rounds = [median(each) for each in zip(*(each.samples for each in timings), strict=True)]
+    return tuple(at_usual_speed(each.samples, rounds) for each in timings)
+
+
+def at_usual_speed(samples: Sequence[float], rounds: Sequence[float]) -> float:
+    """The median sample, each told as if its round, which took as long as `rounds` says, had been the median one."""
     usual = median(rounds)
-    return tuple(usual * median(one / of for one, of in zip(each.samples, rounds, strict=True)) for each in timings)
+    return median(sample * usual / took for sample, took in zip(samples, rounds, strict=True))
 
 
 class Turns:

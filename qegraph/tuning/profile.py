@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.fx.node import map_arg
 
 from qegraph.emit import META
 from qegraph.inputs import Inputs
+from qegraph.timing import at_usual_speed
 
 _WARMUP_RUNS = 2
 
@@ -39,11 +39,7 @@ def profile(module: fx.GraphModule, inputs: Inputs, runs: int) -> Mapping[int, f
             if run >= _WARMUP_RUNS:
                 each.append(spent)
     totals = [sum(spent.values()) for spent in each]
-    usual = median(totals)
-    return {
-        index: median(spent[index] * usual / total for spent, total in zip(each, totals, strict=True)) / 1e3
-        for index in each[0]
-    }
+    return {index: at_usual_speed([spent[index] for spent in each], totals) / 1e3 for index in each[0]}
 
 
 def _plan(module: fx.GraphModule) -> list[tuple[fx.Node, Callable[..., Any] | None, int | None, tuple[fx.Node, ...]]]:
