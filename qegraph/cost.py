@@ -37,7 +37,8 @@ class Rates:
     quantized        elements quantized; `dequantized` likewise.
     zero_point       more for a convolution's activation whose zero point isn't 0, `padded_zero_point` if it is padded;
                      `zero_point_weights` are the weights it sums up meanwhile.
-    full_channels    input channels from which a convolution runs at the full rate, `group_channels` if it has groups.
+    full_channels    input channels from which a convolution runs at the full rate, `group_channels` if it has groups;
+                     `float_group_channels` those of one of floats, if it has groups.
     half_weight      weight elements that the half-float linear widens on every call.
     pooled           elements of an average pool run as a convolution, `scaled` of a norm run as one.
     normed           elements of the batch norm for codes, beside the bytes it moves.
@@ -59,6 +60,7 @@ class Rates:
     zero_point_weights: float = 30_000.0
     full_channels: float = 10.0
     group_channels: float = 48.0
+    float_group_channels: float = 5.0
     linear_call: float = 65.0
     linear_outputs: float = 7_400.0
     aten_call: float = 6.0
@@ -120,8 +122,8 @@ GENERIC_LINEARS = {"linear_macs": 400_000.0, "linear_call": 35.0}
 """Of `COMPILED`, where torch's operators run oneDNN's generic matmul, as without VNNI: what can be a convolution, stays
 one. 1.1 to 1.3 times as long on 100 to 200 rows, 3 to 8 times on one (an EPYC core)."""
 
-NATIVE_CALLS = {"eager": (22.0, 25.0), "compiled": (4.0, 4.0)}
-"""`conv_call` and `linear_call` of kernels called by our own operators (`qegraph.native`), by target."""
+NATIVE_CALLS = {"eager": (22 / 62, 25 / 65), "compiled": (4 / 28, 4 / 24)}
+"""What our own operators (`qegraph.native`) take of `conv_call` and of `linear_call`, by target."""
 
 PER_THREAD = (
     "int8_macs", "linear_macs", "float_macs", "bfloat16_macs", "float8_macs", "float8_decoded", "bandwidth",

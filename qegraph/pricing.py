@@ -88,5 +88,5 @@ def _called(rates: Rates, target: Target, kernels: Kernels) -> Rates:
     """The rates where int8 kernels are called by these operators."""
     if kernels == "onednn":
         return rates
-    conv_call, linear_call = NATIVE_CALLS[target]
-    return replace(rates, conv_call=conv_call, linear_call=linear_call)
+    conv, linear = NATIVE_CALLS[target]
+    return replace(rates, conv_call=rates.conv_call * conv, linear_call=rates.linear_call * linear)

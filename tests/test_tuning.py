@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from statistics import median
@@ -29,7 +29,7 @@ from qegraph.inputs import inputs_of
 from qegraph.machine import FOLDER
 from qegraph.pricing import estimates
 from qegraph.search import search
-from qegraph.tuning import Store
+from qegraph.tuning import Store, calibrate
 from qegraph.tuning.measuring import keys_of, times_of
 from qegraph.tuning.profile import profile
 from qegraph.tuning.race import interval, race
@@ -237,6 +237,33 @@ def test_calibrate_command(store: Store, capsys: pytest.CaptureFixture[str], mon
     rates = store.read().rates
     assert rates is not None and all(getattr(rates, each.name) >= 0 for each in fields(Rates))
     assert rates.int8_macs != DEFAULTS.int8_macs and rates.post_op == DEFAULTS.post_op
+
+
+def test_calibration_keeps_the_ratios_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most take twice as long on this machine. A zero point takes 7 µs, 2 more if padded, 16 for a million weights."""
+
+    def taken(calls: Mapping[str, object], tell: object, done: int) -> dict[str, list[float]]:
+        known = {"linear_call": 70.0, "zero point": 131.0, "padded": 150.0, "padded zero point": 159.0}
+        known |= {"weight sums": 1023.0}
+        return {name: [known.get(name, 2.0 * getattr(DEFAULTS, name, 500.0))] * 3 for name in calls}
+
+    monkeypatch.setattr("qegraph.tuning.calibration._in_turns", taken)
+    defaults, rates = DEFAULTS.on(torch.get_num_threads()), calibrate()
+    for name in ("conv_call", "linear_call", "norm_call", "half_linear_call", "view"):
+        assert getattr(rates, name) == 2 * getattr(defaults, name)
+    assert (rates.zero_point, rates.padded_zero_point, rates.zero_point_weights) == (7.0, 2.0, 2**20 / 16)
+    assert rates.half_weight / defaults.half_weight == rates.float_macs / defaults.float_macs != 1.0
+
+
+def test_a_float_convolution_of_groups_leaves_lanes_empty() -> None:
+    """Depthwise, it takes longer than its multiply-adds at the full rate; int8 ones do so by `group_channels`."""
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(64, 64, 3, padding=1, groups=64).eval()
+    found = search(capture(torch.export.export(model, (torch.randn(1, 64, 56, 56),)).module()))
+    (index,) = (k for k, node in enumerate(found.snapshot.nodes) if node.op == "Gemm")
+    few = replace(DEFAULTS, kernel_bandwidth=1e9)
+    at_once = estimates(found, replace(few, float_group_channels=1.0))[index] - few.float_conv_call
+    assert estimates(found, few)[index] - few.float_conv_call == pytest.approx(5 * at_once, rel=1e-3)
 
 
 def test_rates_grow_with_threads() -> None:

@@ -15,6 +15,8 @@ def gemm_cost(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
     kind, x, w, _ = node.args
     call = rates.float_conv_call if kind.name == "Conv" else rates.float_gemm_call
     work = _macs(snapshot, node.eclass, w.number) / _float_macs(snapshot, node, rates)
+    if kind.name == "Conv" and kind.args[3] > 1:
+        work *= _idle(snapshot, w.number, rates.float_group_channels)
     return call + max(work, rates.kernel_traffic(snapshot, node.eclass, x.number, w.number))
 
 
@@ -70,15 +72,14 @@ def _work(snapshot: Snapshot, node: ENode, rates: Rates) -> float:
         return elements(snapshot, x.number) / rates.pooled + in_passing
     if kind.name == "Linear":
         return macs / rates.linear_macs
-    return macs / rates.int8_macs * _idle(snapshot, kind, w.number, rates)
+    full = rates.group_channels if kind.args[3] > 1 else rates.full_channels
+    return macs / rates.int8_macs * _idle(snapshot, w.number, full)
 
 
-def _idle(snapshot: Snapshot, kind: Data, w: int, rates: Rates) -> float:
-    """How many times slower than at the full rate: a convolution over few channels leaves lanes empty."""
+def _idle(snapshot: Snapshot, w: int, full: float) -> float:
+    """How many times slower than at the full rate, with so many channels: over fewer, lanes stay empty."""
     channels = snapshot.shape.get(w, (1, 0))[1]
-    if not channels:
-        return 1.0
-    return max(1.0, (rates.group_channels if kind.args[3] > 1 else rates.full_channels) / channels)
+    return max(1.0, full / channels) if channels else 1.0
 
 
 def _is_pool(snapshot: Snapshot, w: int) -> bool:
