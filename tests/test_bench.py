@@ -21,13 +21,13 @@ from torch._inductor.decomposition import select_decomp_table
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from qegraph import cli, zoo
+from qegraph import cli, native, zoo
 from qegraph.bench import BUILDERS, Counts, Result, Settings, Subject, count, measure, tables, to_json
 from qegraph.bench.accuracy import Error, complaint, error
 from qegraph.bench.compiled import first_calls
 from qegraph.bench.counts import total
 from qegraph.bench.subject import Built
-from qegraph.machine import FOLDER, describe
+from qegraph.machine import describe
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`isinstance.treespec, LeafSpec:FutureWarning",  # torch's, when an exported module is copied
@@ -131,10 +131,18 @@ def test_routes_are_counted_and_compared(subject: Subject) -> None:
     assert result.ratio("torchao", "qegraph") is None
 
 
-def test_measured_costs_say_whose_form_won(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(FOLDER, str(tmp_path))
-    outcomes = _measure(subject, "qegraph", "qegraph-measured").outcomes
-    assert "fastest: the form for " in str(outcomes["qegraph-measured"].note) and outcomes["qegraph"].note is None
+@pytest.mark.parametrize("name", ["qegraph", "native"])
+def test_measured_costs_say_whose_form_won(subject: Subject, name: str) -> None:
+    if name == "native" and (reason := native.unavailable()):
+        pytest.skip(reason)
+    outcomes = _measure(subject, name, f"{name}-measured").outcomes
+    assert "fastest: the form for " in str(outcomes[f"{name}-measured"].note) and outcomes[name].note is None
+
+
+def test_without_native_kernels_their_variants_are_left_out(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "unavailable", lambda: "no compiler")
+    result = _measure(subject, "native")
+    assert result.outcomes["native"].skipped == "no compiler" and not result.failures
 
 
 def test_a_crash_is_a_row_for_others_and_a_failure_for_us(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:

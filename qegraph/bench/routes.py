@@ -8,12 +8,13 @@ from collections.abc import Callable
 from torch.fx import GraphModule
 
 import qegraph
+from qegraph import native
 from qegraph.kernels import Kernels
 from qegraph.pricing import Source, Target
 from qegraph.zoo import missing_extra
 
 from .counts import count
-from .subject import Built, Subject
+from .subject import Built, Subject, Unavailable
 
 
 def fp32(subject: Subject) -> Built:
@@ -48,11 +49,13 @@ def optimize(
     return fast, time.perf_counter() - begin
 
 
-def eager(cost: Source) -> Callable[[Subject], Built]:
+def eager(cost: Source, kernels: Kernels = "onednn") -> Callable[[Subject], Built]:
     """Our graph, eagerly. With measured costs, the note says whose form won; often the estimates', so the same code."""
 
     def build(subject: Subject) -> Built:
-        fast, seconds = optimize(subject, "eager", cost=cost)
+        if kernels == "native" and (reason := native.unavailable()):
+            raise Unavailable(reason)
+        fast, seconds = optimize(subject, "eager", kernels, cost)
         return Built(fast, count(fast), seconds, qegraph.explain(fast).prices if cost == "measured" else None)
 
     return build

@@ -18,6 +18,8 @@ BUILDERS: Mapping[str, Callable[[Subject], Built]] = {
     "onnxruntime": onnxruntime.build,
     "qegraph": routes.eager("estimated"),
     "qegraph-measured": routes.eager("measured"),
+    "native": routes.eager("estimated", "native"),
+    "native-measured": routes.eager("measured", "native"),
     "qegraph+compile": compiled.optimized,
     "backend": compiled.backend("default"),
     "backend-tuned": compiled.backend("tuned"),
@@ -27,8 +29,12 @@ BUILDERS: Mapping[str, Callable[[Subject], Built]] = {
 """Variant name -> how to build it. The first two are the baseline and the oracle; they are always built."""
 
 BASELINE, ORACLE = "fp32", "qdq"
-OURS = ("qegraph", "qegraph-measured", "qegraph+compile", "backend", "backend-tuned", "package")
-ASKED = ("qegraph-measured", "inductor-tuned", "backend-tuned", "inductor-package", "package")
+OURS = (
+    "qegraph", "qegraph-measured", "native", "native-measured", "qegraph+compile", "backend", "backend-tuned", "package"
+)  # fmt: skip
+ASKED = (
+    "qegraph-measured", "native", "native-measured", "inductor-tuned", "backend-tuned", "inductor-package", "package"
+)  # fmt: skip
 """Take minutes to build, or run elsewhere: built only when asked for by name."""
 DEFAULT = tuple(name for name in BUILDERS if name not in ASKED)
 OWN_QUANTIZATION = ("fp32", "openvino", "onnxruntime")
@@ -37,6 +43,8 @@ OWN_QUANTIZATION = ("fp32", "openvino", "onnxruntime")
 RATIOS = (
     ("torchao", "qegraph"),
     ("qegraph", "qegraph-measured"),
+    ("qegraph", "native"),
+    ("native", "native-measured"),
     ("inductor", "qegraph+compile"),
     ("inductor", "backend"),
     ("inductor-tuned", "backend-tuned"),
