@@ -299,7 +299,7 @@ def test_interrupted_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("qegraph.tuning.calibration.ROUNDS", 1)
     threads = str(torch.get_num_threads())
     with monkeypatch.context() as patch:
-        patch.setattr("qegraph.tuning.calibration._work", stop)
+        patch.setattr("qegraph.tuning.samples.work", stop)
         with pytest.raises(KeyboardInterrupt):
             cli.main(["calibrate", "--threads", threads])
     store = Store.here(int(threads))
