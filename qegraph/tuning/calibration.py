@@ -20,7 +20,7 @@ import torch
 from qegraph.cost import DEFAULTS, Rates
 from qegraph.progress import SILENT, Tell
 from qegraph.tuning import samples
-from qegraph.tuning.samples import MANY, Call
+from qegraph.tuning.samples import Call, Work
 
 ROUNDS = 25
 STAGES = 2 * (ROUNDS + 1)
@@ -46,43 +46,44 @@ def calibrate(tell: Tell = SILENT) -> Rates:
         tell("what a call costs")
         calls = _in_turns(samples.calls(), tell, 0)
         tell("arithmetic and memory")
-        work = _in_turns(samples.work(), tell, ROUNDS + 1)
-    return _rates(calls, work, DEFAULTS.on(torch.get_num_threads()))
+        of = samples.work()
+        work = _in_turns({name: each.call for name, each in of.items()}, tell, ROUNDS + 1)
+    return _rates(calls, of, work, DEFAULTS.on(torch.get_num_threads()))
 
 
-def _rates(calls: Samples, work: Samples, defaults: Rates) -> Rates:
+def _rates(calls: Samples, of: Mapping[str, Work], work: Samples, defaults: Rates) -> Rates:
     called = {name: median(each) for name, each in calls.items()}
     dearer = median(took / getattr(defaults, name) for name, took in called.items() if name in _CALLS)
     zero_point = max(_between(calls, "conv_call", "zero point"), 0.0)
     padded = _between(calls, "padded", "padded zero point")
     took = {name: median(each) for name, each in work.items()}
     linear, conv = called["linear_call"], called["conv_call"]
-    linear_macs = 256 * 1024 * 1024 / _above(took["linear"], linear)
-    int8_macs = 14 * 14 * 256 * 256 * 9 / _above(took["conv"], conv)
-    conv_outputs = 56 * 56 * 256 / _above(took["pointwise"], conv + 56 * 56 * 256 * 64 / int8_macs)
-    few = 56 * 56 * 64 * 3 * 49 / _above(took["few channels"], conv + 56 * 56 * 64 / conv_outputs)
-    depthwise = 28 * 28 * 256 * 9 / _above(took["depthwise"], conv + 28 * 28 * 256 / conv_outputs)
-    float_macs = 512**3 / took["float"]
-    float_depthwise = 28 * 28 * 256 * 9 / _above(took["float depthwise"], defaults.float_conv_call * dearer)
+    linear_macs = of["linear"].macs / _above(took["linear"], linear)
+    int8_macs = of["conv"].macs / _above(took["conv"], conv)
+    conv_outputs = of["pointwise"].outputs / _above(took["pointwise"], conv + of["pointwise"].macs / int8_macs)
+    few = of["few channels"].macs / _above(took["few channels"], conv + of["few channels"].outputs / conv_outputs)
+    depthwise = of["depthwise"].macs / _above(took["depthwise"], conv + of["depthwise"].outputs / conv_outputs)
+    float_macs = of["float"].macs / took["float"]
+    float_depthwise = of["float depthwise"].macs / _above(took["float depthwise"], defaults.float_conv_call * dearer)
     rates = {
         "zero_point": zero_point,
         "padded_zero_point": max(padded - zero_point, 0.0),
-        "zero_point_weights": 1024 * 1024 / max(_between(work, "weights", "weight sums") - zero_point, 1.0),
+        "zero_point_weights": of["weights"].weights / max(_between(work, "weights", "weight sums") - zero_point, 1.0),
         "linear_macs": linear_macs,
         "int8_macs": int8_macs,
-        "kernel_bandwidth": 4096 * 2048 / _above(took["row"], linear),
-        "linear_outputs": 2048 * 512 / _above(took["rows"], linear + 2048 * 512 * 64 / linear_macs),
+        "kernel_bandwidth": of["row"].weights / _above(took["row"], linear),
+        "linear_outputs": of["rows"].outputs / _above(took["rows"], linear + of["rows"].macs / linear_macs),
         "conv_outputs": conv_outputs,
         "full_channels": max(3 * int8_macs / few, 1.0),
         "group_channels": max(int8_macs / depthwise, 1.0),
         "float_macs": float_macs,
         "float_group_channels": max(float_macs / float_depthwise, 1.0),
-        "bfloat16_macs": 512**3 / took["bfloat16"],
-        "bandwidth": 3 * 4 * MANY / _above(took["add"], called["aten_call"]),
-        "quantized": MANY / _above(took["quantize"], called["quantize_call"]),
-        "dequantized": MANY / _above(took["dequantize"], called["dequantize_call"]),
-        "scaled": 256 * 28 * 28 / _above(took["scaled"], conv),
-        "normed": 256 * 28 * 28 / _above(took["normed"], called["norm_call"]),
+        "bfloat16_macs": of["bfloat16"].macs / took["bfloat16"],
+        "bandwidth": 3 * 4 * of["add"].outputs / _above(took["add"], called["aten_call"]),
+        "quantized": of["quantize"].outputs / _above(took["quantize"], called["quantize_call"]),
+        "dequantized": of["dequantize"].outputs / _above(took["dequantize"], called["dequantize_call"]),
+        "scaled": of["scaled"].outputs / _above(took["scaled"], conv),
+        "normed": of["normed"].outputs / _above(took["normed"], called["norm_call"]),
     }
     alike = {
         **{name: getattr(defaults, name) * dearer for name in _CALLS},

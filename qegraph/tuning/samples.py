@@ -7,6 +7,7 @@ Kernels are called as in a model: with a bias, which every layer has once its ba
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
@@ -17,9 +18,19 @@ from qegraph.torch_names import aten, onednn, quantized_decomposed
 
 Call = Callable[[], object]
 
-MANY = 1 << 18
+_MANY = 1 << 18
 """Elements of a large activation."""
 _ZERO_POINT = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """A call, the elements of its result, its multiply-adds and its weights."""
+
+    call: Call
+    outputs: int
+    macs: int = 0
+    weights: int = 0
 
 
 def calls() -> Mapping[str, Call]:
@@ -31,65 +42,70 @@ def calls() -> Mapping[str, Call]:
     image = _image(16, 4)
     dequantize_rows = quantized_decomposed.dequantize_per_channel.default
     return {
-        "conv_call": int8_conv(16, 16, 1, 4),
-        "zero point": int8_conv(16, 16, 1, 4, zero_point=_ZERO_POINT),
-        "padded": int8_conv(16, 16, 3, 4),
-        "padded zero point": int8_conv(16, 16, 3, 4, zero_point=_ZERO_POINT),
-        "linear_call": int8_linear(16, 16, 16),
+        "conv_call": _int8_conv(16, 16, 1, 4).call,
+        "zero point": _int8_conv(16, 16, 1, 4, zero_point=_ZERO_POINT).call,
+        "padded": _int8_conv(16, 16, 3, 4).call,
+        "padded zero point": _int8_conv(16, 16, 3, 4, zero_point=_ZERO_POINT).call,
+        "linear_call": _int8_linear(16, 16, 16).call,
         "aten_call": lambda: aten.add.Tensor(row, row),
         "pad_call": lambda: aten.constant_pad_nd.default(image, [1, 1, 1, 1], 3),
         "quantize_call": lambda: borders.quantize_per_tensor(row, 0.1, 3, 0, 255, torch.uint8),
         "dequantize_call": lambda: borders.dequantize_per_tensor(codes, 0.1, 3, 0, 255, torch.uint8),
         "dequantize_weight_call": lambda: dequantize_rows(stored, scales, zeros, 0, -128, 127, torch.int8),
         "flip_call": lambda: aten.view.dtype(aten.bitwise_xor.Scalar(codes, 0x80), torch.int8),
-        "norm_call": _norm(image),
+        "norm_call": _norm(image).call,
         "float_gemm_call": lambda: functional.linear(row, weight, bias),
         "view": lambda: aten.permute.default(image, [0, 2, 3, 1]),
     }
 
 
-def work() -> Mapping[str, Call]:
+def work() -> Mapping[str, Work]:
     """By name; what each says is in `calibration`."""
-    values, codes = torch.randn(MANY), torch.randint(0, 255, (MANY,), dtype=torch.uint8)
-    image, window, bias = _image(256, 28).to(torch.float32), torch.randn(256, 1, 3, 3), torch.randn(256)
+    values, codes = torch.randn(_MANY), torch.randint(0, 255, (_MANY,), dtype=torch.uint8)
     return {
-        "linear": int8_linear(256, 1024, 1024),
-        "row": int8_linear(1, 4096, 2048),
-        "rows": int8_linear(2048, 64, 512),
-        "scaled": int8_conv(256, 256, 1, 28, 256),
+        "linear": _int8_linear(256, 1024, 1024),
+        "row": _int8_linear(1, 4096, 2048),
+        "rows": _int8_linear(2048, 64, 512),
+        "scaled": _int8_conv(256, 256, 1, 28, 256),
         "normed": _norm(_image(256, 28)),
-        "conv": int8_conv(256, 256, 3, 14),
-        "few channels": int8_conv(3, 64, 7, 56),
-        "depthwise": int8_conv(256, 256, 3, 28, 256),
-        "pointwise": int8_conv(64, 256, 1, 56),
-        "weights": int8_conv(1024, 1024, 1, 7),
-        "weight sums": int8_conv(1024, 1024, 1, 7, zero_point=_ZERO_POINT),
+        "conv": _int8_conv(256, 256, 3, 14),
+        "few channels": _int8_conv(3, 64, 7, 56),
+        "depthwise": _int8_conv(256, 256, 3, 28, 256),
+        "pointwise": _int8_conv(64, 256, 1, 56),
+        "weights": _int8_conv(1024, 1024, 1, 7),
+        "weight sums": _int8_conv(1024, 1024, 1, 7, zero_point=_ZERO_POINT),
         "float": _float_linear(torch.float32),
         "bfloat16": _float_linear(torch.bfloat16),
-        "float depthwise": lambda: functional.conv2d(image, window, bias, padding=1, groups=256),
-        "add": lambda: aten.add.Tensor(values, values),
-        "quantize": lambda: borders.quantize_per_tensor(values, 0.1, 3, 0, 255, torch.uint8),
-        "dequantize": lambda: borders.dequantize_per_tensor(codes, 0.1, 3, 0, 255, torch.uint8),
+        "float depthwise": _float_depthwise(256, 28),
+        "add": Work(lambda: aten.add.Tensor(values, values), _MANY),
+        "quantize": Work(lambda: borders.quantize_per_tensor(values, 0.1, 3, 0, 255, torch.uint8), _MANY),
+        "dequantize": Work(lambda: borders.dequantize_per_tensor(codes, 0.1, 3, 0, 255, torch.uint8), _MANY),
     }
 
 
-def int8_linear(rows: int, width: int, outputs: int) -> Call:
+def _int8_linear(rows: int, width: int, outputs: int) -> Work:
     """Of uint8 rows with a zero point, which costs a linear little, and int8 weights of a scale per output."""
     x = torch.randint(0, 255, (rows, width), dtype=torch.uint8)
     packed = PackedLinear(torch.randint(-128, 127, (outputs, width), dtype=torch.int8), [rows, width])()
     scales, bias = torch.full((outputs,), 0.01), torch.randn(outputs)
     tail = (0.1, 0, torch.uint8, "none", [], "")
-    return lambda: onednn.qlinear_pointwise.default(x, 0.1, _ZERO_POINT, packed, scales, None, bias, *tail)
+    return Work(
+        lambda: onednn.qlinear_pointwise.default(x, 0.1, _ZERO_POINT, packed, scales, None, bias, *tail),
+        rows * outputs, rows * outputs * width, outputs * width,
+    )  # fmt: skip
 
 
-def int8_conv(channels: int, outputs: int, kernel: int, side: int, groups: int = 1, zero_point: int = 0) -> Call:
+def _int8_conv(channels: int, outputs: int, kernel: int, side: int, groups: int = 1, zero_point: int = 0) -> Work:
     """Of a uint8 image, channels last, padded so that it keeps its size."""
     x = _image(channels, side)
     weight = torch.randint(-128, 127, (outputs, channels // groups, kernel, kernel), dtype=torch.int8)
     scales, bias, windows = torch.full((outputs,), 0.01), torch.randn(outputs), ([1, 1], [kernel // 2] * 2, [1, 1])
     packed = PackedConv(weight, scales.numel(), 0.1, zero_point, windows, groups, list(x.shape))()
     tail = (*windows, groups, 0.1, 0, torch.uint8, "none", [], "")
-    return lambda: onednn.qconv_pointwise.default(x, 0.1, zero_point, packed, scales, None, bias, *tail)
+    return Work(
+        lambda: onednn.qconv_pointwise.default(x, 0.1, zero_point, packed, scales, None, bias, *tail),
+        side * side * outputs, side * side * weight.numel(), weight.numel(),
+    )  # fmt: skip
 
 
 def _image(channels: int, side: int) -> torch.Tensor:
@@ -97,11 +113,20 @@ def _image(channels: int, side: int) -> torch.Tensor:
     return image.contiguous(memory_format=torch.channels_last)
 
 
-def _norm(image: torch.Tensor) -> Call:
+def _norm(image: torch.Tensor) -> Work:
     statistics = [torch.ones(image.shape[1])] * 4
-    return lambda: onednn.qbatch_norm2d(image, 0.1, 3, *statistics, 1e-5, 0.1, 0, torch.uint8)
+    return Work(lambda: onednn.qbatch_norm2d(image, 0.1, 3, *statistics, 1e-5, 0.1, 0, torch.uint8), image.numel())
 
 
-def _float_linear(dtype: torch.dtype) -> Call:
+def _float_linear(dtype: torch.dtype) -> Work:
     x, weight = torch.randn(512, 512).to(dtype), torch.randn(512, 512).to(dtype)
-    return lambda: functional.linear(x, weight)
+    return Work(lambda: functional.linear(x, weight), x.numel(), x.numel() * 512, weight.numel())
+
+
+def _float_depthwise(channels: int, side: int) -> Work:
+    x, weight = _image(channels, side).to(torch.float32), torch.randn(channels, 1, 3, 3)
+    bias = torch.randn(channels)
+    return Work(
+        lambda: functional.conv2d(x, weight, bias, padding=1, groups=channels),
+        x.numel(), x.numel() * 9, weight.numel(),
+    )  # fmt: skip
